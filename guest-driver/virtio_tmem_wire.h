@@ -60,7 +60,7 @@ typedef uint8_t __u8;
 #define VTMEM_F_EVENTS		3	/* queue 2 is served */
 
 /* Operations. The device answers any other type VTMEM_S_UNSUPPORTED. */
-#define VTMEM_OP_NOP		0	/* nothing: an operation taken back by the driver */
+#define VTMEM_OP_NOP		0	/* nothing; on queue 1, a barrier for queue 0 */
 #define VTMEM_OP_PUT		1
 #define VTMEM_OP_GET		2
 #define VTMEM_OP_FLUSH_PAGE	3
@@ -68,12 +68,6 @@ typedef uint8_t __u8;
 #define VTMEM_OP_FLUSH_OBJECT	5	/* all pages of the object */
 #define VTMEM_OP_NEW_POOL	6	/* arg: VTMEM_POOL_*; result value: the pool's id */
 #define VTMEM_OP_DESTROY_POOL	7
-
-/*
- * vtmem_op.flags. A put with VTMEM_OPF_SKIP carries its page in the data area all the
- * same, but is not executed: how a driver takes a staged put back.
- */
-#define VTMEM_OPF_SKIP		1
 
 /* Kinds of pool. */
 #define VTMEM_POOL_EPHEMERAL	0
@@ -100,7 +94,7 @@ struct vtmem_req_hdr {
 
 struct vtmem_op {
 	__le16 type;		/* VTMEM_OP_* */
-	__le16 flags;		/* VTMEM_OPF_* */
+	__le16 flags;		/* 0 */
 	__le32 pool;
 	__u8 object[VTMEM_OBJECT_SIZE];
 	__le64 index;
