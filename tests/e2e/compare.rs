@@ -1,0 +1,72 @@
+//! What `vtmem compare` must show: figures that repeat to the last digit, and tmem that pays.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::Case;
+use crate::host::vtmem;
+
+pub const CASES: &[Case] = &[
+    Case { name: "compare::reread_repeats_and_pays", needs_guests: true, run: reread },
+    Case { name: "compare::swap_pays", needs_guests: true, run: swap },
+];
+
+/// Runs `vtmem compare` with `args`; returns its JSON as text and parsed.
+fn compare(args: &[&str]) -> (String, Value) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let json = dir.path().join("a.json");
+    let mut all = vec!["compare", "--json", json.to_str().expect("UTF-8 path")];
+    all.extend_from_slice(args);
+    let done = vtmem(&all);
+    assert_eq!(done.status, Some(0), "{}\n{}", done.stdout, done.stderr);
+    let text = fs::read_to_string(&json).expect("the JSON that compare wrote");
+    let value = serde_json::from_str(&text).expect("JSON");
+    (text, value)
+}
+
+/// The run of `workload` under `mode`.
+fn find<'a>(json: &'a Value, workload: &str, mode: &str) -> &'a Value {
+    json["runs"]
+        .as_array()
+        .expect("runs")
+        .iter()
+        .find(|run| run["workload"] == workload && run["mode"] == mode)
+        .unwrap_or_else(|| panic!("no run of {workload} under {mode} in {json}"))
+}
+
+/// The number at `path` (keys joined by dots) of `run`.
+fn number(run: &Value, path: &str) -> f64 {
+    let value = path.split('.').fold(run, |value, key| &value[key]);
+    value.as_f64().unwrap_or_else(|| panic!("{path} is {value} in {run}"))
+}
+
+fn reread() {
+    let args = ["--workload", "reread", "--mode", "none", "--mode", "tmem"];
+    let (first_text, first) = compare(&args);
+    let (second_text, _) = compare(&args);
+    if first["clock"] == "virtual" {
+        assert_eq!(first_text, second_text, "two runs in virtual time differ");
+    }
+    let none = find(&first, "reread", "none");
+    let tmem = find(&first, "reread", "tmem");
+    for run in [none, tmem] {
+        assert_eq!(number(run, "bytes_corrupt"), 0.0);
+        assert!(number(run, "bytes_verified") > 64e6, "{run}");
+        assert!(number(run, "exits.total") > 0.0, "{run}");
+    }
+    let (without, with) = (number(none, "disk.read_bytes"), number(tmem, "disk.read_bytes"));
+    assert!(with <= 0.6 * without, "tmem read {with} bytes from disk, none {without}");
+    let (doorbells, puts) = (number(tmem, "tmem.doorbells"), number(tmem, "tmem.puts"));
+    assert!(doorbells <= puts / 16.0, "{doorbells} doorbells for {puts} puts");
+    assert!(number(tmem, "tmem.hits") > 0.0);
+    assert!(none["tmem"].is_null());
+}
+
+fn swap() {
+    let (_, json) = compare(&["--workload", "swap", "--mode", "none", "--mode", "tmem"]);
+    let none = number(find(&json, "swap", "none"), "seconds");
+    let tmem = number(find(&json, "swap", "tmem"), "seconds");
+    assert_eq!(number(find(&json, "swap", "tmem"), "bytes_corrupt"), 0.0);
+    assert!(tmem <= none / 3.0, "swap took {tmem} s with tmem, {none} s without");
+}

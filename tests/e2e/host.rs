@@ -1,0 +1,201 @@
+//! What the tests share: the binaries, guests, disks.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where `ci/test` built the binaries: `VTMEM_BIN_DIR`, else the directory above this test's own.
+pub fn bin_dir() -> PathBuf {
+    match std::env::var_os("VTMEM_BIN_DIR") {
+        Some(dir) => dir.into(),
+        None => {
+            let exe = std::env::current_exe().expect("the test's own path");
+            exe.ancestors().nth(2).expect("target/<triple>/<profile>").to_owned()
+        }
+    }
+}
+
+/// The `vtmem` binary under test.
+pub fn binary() -> PathBuf {
+    bin_dir().join("vtmem")
+}
+
+/// How a process ended, and what it printed.
+pub struct Finished {
+    /// Exit status; `None` when a signal ended it.
+    pub status: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs `vtmem` with `args` to its end, without standard input.
+pub fn vtmem<S: AsRef<OsStr>>(args: &[S]) -> Finished {
+    let out = Command::new(binary())
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|e| panic!("cannot start {}: {e}; run ci/test", binary().display()));
+    Finished {
+        status: out.status.code(),
+        stdout: String::from_utf8_lossy(&out.stdout).replace('\r', ""),
+        stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+    }
+}
+
+/// Builds the images that guests need; says why when that is not possible here.
+pub fn prepare_guests() -> Result<(), String> {
+    if !binary().is_file() {
+        return Err(format!("{} does not exist; run ci/test", binary().display()));
+    }
+    eprintln!("preparing the guest images (minutes on a fresh machine, then cached)");
+    let status = Command::new(binary())
+        .args(["images", "build"])
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|e| format!("cannot start vtmem: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`vtmem images build` ended with {status}")) }
+}
+
+/// Holds an exclusive lock on `path` until dropped, as another VMM would.
+pub fn hold_exclusive_lock(path: &Path) -> File {
+    let file = File::options().read(true).write(true).open(path).expect("open the file");
+    // SAFETY: the descriptor is open for as long as `file` lives; flock reads no memory.
+    let rc = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    assert_eq!(rc, 0, "nobody else may hold the lock");
+    file
+}
+
+/// A guest to launch: the default image, and a script that runs in it.
+pub struct Guest {
+    dir: tempfile::TempDir,
+    args: Vec<String>,
+    cmdline: String,
+    nr_disks: u8,
+}
+
+impl Guest {
+    /// A guest with `mem` (such as `256M`) of memory and `cpus` vCPUs.
+    pub fn new(mem: &str, cpus: u8) -> Self {
+        let args = ["run", "--mem", mem, "--cpus", &cpus.to_string()].map(str::to_owned).to_vec();
+        Guest {
+            dir: tempfile::tempdir().expect("a temporary directory"),
+            args,
+            cmdline: "console=ttyS0 quiet".to_owned(),
+            nr_disks: 0,
+        }
+    }
+
+    /// Adds options of `vtmem run`.
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|a| (*a).to_owned()));
+        self
+    }
+
+    /// Adds kernel parameters.
+    pub fn cmdline(mut self, parameters: &str) -> Self {
+        self.cmdline = format!("{} {parameters}", self.cmdline);
+        self
+    }
+
+    /// Adds tmem with a pool of `size`, and the driver with `parameters`.
+    pub fn tmem(self, size: &str, parameters: &str) -> Self {
+        let on = self.args(&["--tmem", &format!("size={size}")]).cmdline("vtmem.tmem=1");
+        if parameters.is_empty() {
+            on
+        } else {
+            on.cmdline(&format!("vtmem.tmem_args=\"{parameters}\""))
+        }
+    }
+
+    /// Adds a disk of `bytes` zeros under cache mode `cache`; the first is `/dev/vda`.
+    pub fn empty_disk(self, bytes: u64, cache: &str) -> Self {
+        let path = self.dir.path().join(format!("disk{}", self.nr_disks));
+        File::create(&path).and_then(|f| f.set_len(bytes)).expect("create the disk");
+        self.disk(&path, &format!("cache={cache}"))
+    }
+
+    /// Adds an ext4 disk of `bytes` under cache mode `cache`.
+    pub fn ext4_disk(self, bytes: u64, cache: &str) -> Self {
+        let path = self.dir.path().join(format!("disk{}", self.nr_disks));
+        File::create(&path).and_then(|f| f.set_len(bytes)).expect("create the disk");
+        let status = Command::new("/usr/sbin/mke2fs")
+            .args(["-q", "-F", "-t", "ext4", "-b", "4096"])
+            .arg(&path)
+            .status()
+            .expect("mke2fs, of the package e2fsprogs");
+        assert!(status.success(), "mke2fs failed");
+        self.disk(&path, &format!("cache={cache}"))
+    }
+
+    /// Adds the disk at `path` with further `options`.
+    pub fn disk(mut self, path: &Path, options: &str) -> Self {
+        self.nr_disks += 1;
+        let value = format!("path={},{options}", path.display());
+        self.args(&["--disk", &value])
+    }
+
+    /// Launches the guest, runs `script` in it with the shell, and waits for both to end.
+    ///
+    /// The script travels as the last disk: a command line has neither the room nor the quotes.
+    pub fn run(self, script: &str) -> GuestRun {
+        let path = self.dir.path().join("script");
+        let mut text = script.as_bytes().to_vec();
+        text.resize(text.len().next_multiple_of(4096), b'\n');
+        File::create(&path).and_then(|mut f| f.write_all(&text)).expect("write the script");
+        let device = format!("/dev/vd{}", char::from(b'a' + self.nr_disks));
+        let mut guest = self
+            .disk(&path, "cache=writeback,readonly")
+            .cmdline(&format!("vtmem.exec=\"sh {device}\""));
+        guest.args.extend(["--cmdline".to_owned(), guest.cmdline.clone()]);
+        let finished = vtmem(&guest.args);
+        GuestRun { finished, dir: guest.dir }
+    }
+}
+
+/// A guest that has ended.
+pub struct GuestRun {
+    finished: Finished,
+    dir: tempfile::TempDir,
+}
+
+impl GuestRun {
+    /// Exit status of `vtmem run`.
+    pub fn status(&self) -> Option<i32> {
+        self.finished.status
+    }
+
+    /// What the guest printed on its console.
+    pub fn console(&self) -> &str {
+        &self.finished.stdout
+    }
+
+    /// The bytes of disk number `n` after the run.
+    pub fn disk(&self, n: u8) -> Vec<u8> {
+        fs::read(self.dir.path().join(format!("disk{n}"))).expect("read the disk")
+    }
+
+    /// Fails unless the script ended with status 0 and the guest powered off; returns its console.
+    #[track_caller]
+    pub fn succeeded(&self) -> &str {
+        let console = self.console();
+        assert!(
+            console.lines().any(|line| line.trim() == "vtmem-exit: 0") && self.status() == Some(0),
+            "guest failed, exit status {:?}\n--- console\n{console}\n--- stderr\n{}",
+            self.status(),
+            self.finished.stderr
+        );
+        console
+    }
+
+    /// The number that the script printed as `name=number`.
+    #[track_caller]
+    pub fn number(&self, name: &str) -> u64 {
+        let prefix = format!("{name}=");
+        let value = self.console().lines().find_map(|line| line.trim().strip_prefix(&prefix));
+        let value = value.unwrap_or_else(|| panic!("no {name}= in:\n{}", self.console()));
+        value.parse().unwrap_or_else(|e| panic!("{name}={value}: {e}"))
+    }
+}

@@ -1,0 +1,65 @@
+//! End-to-end tests: the `vtmem` binary, real Linux guests, a real `/dev/kvm`.
+//!
+//! Machines without hardware virtualization run them in the lab. A test that can't run says why and
+//! counts as ignored; with `VTMEM_REQUIRE_E2E=1` (CI) it fails instead.
+
+mod boot;
+mod cli_errors;
+mod compare;
+mod disks;
+mod driver;
+mod host;
+mod lab;
+mod torture;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// One end-to-end test.
+struct Case {
+    /// `area::what_it_shows`.
+    name: &'static str,
+    /// Whether it launches guests, and so needs images and KVM or the lab.
+    needs_guests: bool,
+    /// The test itself; panics when the promise does not hold.
+    run: fn(),
+}
+
+fn main() {
+    let args = Arguments::from_args();
+    let cases = [
+        cli_errors::CASES,
+        boot::CASES,
+        disks::CASES,
+        driver::CASES,
+        lab::CASES,
+        torture::CASES,
+        compare::CASES,
+    ];
+    // Prepared once and before any test's clock runs: images take minutes on a fresh machine.
+    let guests = if args.list { Ok(()) } else { host::prepare_guests() };
+    let required = std::env::var_os("VTMEM_REQUIRE_E2E").is_some_and(|v| v != "0");
+    let trials = cases
+        .iter()
+        .flat_map(|area| area.iter())
+        .map(|case| {
+            let missing = match (&guests, case.needs_guests) {
+                (Err(why), true) => Some(why.clone()),
+                _ => None,
+            };
+            let ignored = missing.is_some() && !required;
+            if let (true, Some(why)) = (ignored, &missing) {
+                eprintln!("{} can't run here: {why}", case.name);
+            }
+            let run = case.run;
+            Trial::test(case.name, move || match missing {
+                Some(why) => Err(format!("required, but it can't run here: {why}").into()),
+                None => {
+                    run();
+                    Ok(())
+                }
+            })
+            .with_ignored_flag(ignored)
+        })
+        .collect();
+    libtest_mimic::run(&args, trials).exit();
+}
