@@ -1,1 +1,8 @@
-//! Under construction.
+//! The workloads that `vtmem compare` runs inside its guests, and what they share with the builder of the data disk:
+//! the content of every page ([`content`]), the list of files ([`dataset`]), and what a search through the source tree
+//! must find ([`source`]).
+
+pub mod content;
+pub mod dataset;
+pub mod random;
+pub mod source;
