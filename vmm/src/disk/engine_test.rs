@@ -8,7 +8,7 @@ use tempfile::NamedTempFile;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, Permissions};
 
 use super::buffers::{BOUNCE_SIZE, BounceBuffer, Buffers, Segment};
-use super::engine::{Completion, Engine, MAX_IN_FLIGHT, Operation, Step, Transfer};
+use super::engine::{self, Completion, Engine, MAX_IN_FLIGHT, Operation, Step, Transfer};
 use super::plain::PlainEngine;
 use super::uring::UringEngine;
 use super::{Alignment, Cache, Disk, DiskOptions};
@@ -252,4 +252,61 @@ fn alignment_is_of_addresses_and_lengths() {
         length: 4096
     }));
     assert!(whole.into_bounce().is_some());
+}
+
+/// Makes io_uring_setup(2) fail with EPERM on this thread, for as long as it lives.
+fn forbid_io_uring() {
+    let statement = |code: u32, jump_if_false, k| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: jump_if_false,
+        k,
+    };
+    // The system call's number is the first word of the filter's input.
+    let mut filter = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        statement(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            1,
+            libc::SYS_io_uring_setup as u32,
+        ),
+        statement(
+            libc::BPF_RET,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+        ),
+        statement(libc::BPF_RET, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: both calls bind this thread only; the kernel copies the program.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let mode = libc::SECCOMP_MODE_FILTER;
+        assert_eq!(
+            libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program),
+            0
+        );
+    }
+}
+
+#[test]
+fn where_io_uring_is_forbidden_the_plain_engine_is_chosen() {
+    let (_image, disk) = disk(Cache::Writeback);
+    let chosen = std::thread::spawn({
+        let disk = Arc::clone(&disk);
+        move || {
+            forbid_io_uring();
+            engine::choose(&disk, "vda")
+        }
+    });
+    let mut engine = chosen.join().expect("no panic");
+    assert!(
+        engine.event_fd().is_none(),
+        "nothing is ever left in flight"
+    );
+    engine.start(Transfer::new(0, Operation::Sync, buffers(&memory(), &[])));
+    assert!(finish(&mut *engine, 1)[0].result.is_ok());
 }

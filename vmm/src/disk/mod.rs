@@ -227,5 +227,9 @@ mod options_test;
 mod open_test;
 
 #[cfg(test)]
+#[path = "block_device_test.rs"]
+mod block_device_test;
+
+#[cfg(test)]
 #[path = "engine_test.rs"]
 mod engine_test;
