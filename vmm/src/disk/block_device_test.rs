@@ -6,6 +6,7 @@ use std::process::Command;
 
 use tempfile::NamedTempFile;
 
+use super::buffers::BounceBuffer;
 use super::{Cache, Disk, DiskError, DiskOptions};
 
 const SIZE: u64 = 8 << 20;
@@ -94,6 +95,34 @@ fn what_the_host_wrote_and_read_is_counted() {
     let after = disk.host_counters().expect("counters");
     assert_eq!(after.write_bytes - before.write_bytes, 1 << 20);
     assert!(after.write_ops > before.write_ops);
+}
+
+/// The host's storage has a write before it completes, or only after a sync, by cache mode.
+#[test]
+fn writes_reach_the_device_when_the_cache_mode_says() {
+    let Some(device) = Loop::attach(512) else {
+        return;
+    };
+    for (cache, at_once) in [
+        (Cache::None, true),
+        (Cache::Writethrough, true),
+        (Cache::Writeback, false),
+    ] {
+        let disk = device.open(cache, false).expect("opens");
+        let written = || disk.host_counters().expect("counters").write_bytes;
+        let before = written();
+        let mut bounce = BounceBuffer::new();
+        disk.file()
+            .write_all_at(bounce.bytes(4096), 0)
+            .expect("write");
+        assert_eq!(
+            written() - before,
+            if at_once { 4096 } else { 0 },
+            "{cache}"
+        );
+        disk.file().sync_data().expect("sync");
+        assert_eq!(written() - before, 4096, "{cache}");
+    }
 }
 
 #[test]
