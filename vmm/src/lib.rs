@@ -1,1 +1,12 @@
-//! Under construction.
+//! vtmem: a minimal KVM VMM with transcendent memory.
+//!
+//! What happens, in the order in which it happens: [`cli`] reads the command line, [`machine`]
+//! assembles memory, [`devices`], [`boot`] tables and vCPUs on a [`hypervisor`], and runs them to
+//! their end. [`lab`] does the same inside an emulated host, [`compare`] does it several times and
+//! reports.
+
+pub mod cli;
+pub mod compare;
+pub mod devices;
+pub mod disk;
+pub mod lab;

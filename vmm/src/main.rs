@@ -1,2 +1,7 @@
-//! Under construction.
-fn main() {}
+//! `vtmem`: transcendent memory for KVM guests.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vtmem::cli::main()
+}

@@ -4,6 +4,8 @@
 //! the hypervisor: it gets guest memory, its queues, an [`EventFd`] for each doorbell and an
 //! [`Interrupt`], and nothing else.
 
+pub mod blk;
+
 use std::sync::Arc;
 
 use virtio_queue::Queue;

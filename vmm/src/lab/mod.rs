@@ -1,0 +1,1 @@
+//! The lab: a throw-away host with hardware virtualization, emulated.
