@@ -4,5 +4,8 @@
 
 pub mod content;
 pub mod dataset;
+pub mod mark;
 pub mod random;
 pub mod source;
+pub mod workload;
+pub mod zipf;

@@ -1,5 +1,107 @@
 //! `vtmem-work`: the workload programs that run inside the guest.
+//!
+//! `vtmem-work run --workloads reread,scan,swap,source --seed 1 --mem BYTES --data /data`
+//! `vtmem-work torture --seconds 60 --threads 8 --seed 1 --mem BYTES --dir /data/torture`
 
-fn main() {
-    println!("{}", vtmem_workloads::source::PATTERN);
+mod args;
+mod context;
+mod mapping;
+mod reread;
+mod scan;
+mod source_search;
+mod swap;
+mod torture;
+
+use args::Args;
+use context::Context;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use vtmem_workloads::mark::Marker;
+use vtmem_workloads::workload::{FAILURE_PREFIX, Outcome, Workload};
+
+/// A guest of `vtmem compare` has this much memory when nothing else is asked for.
+const DEFAULT_MEM: u64 = 128 << 20;
+
+const USAGE: &str = "usage: vtmem-work run [--workloads reread,scan,swap,source] [--seed N] [--mem BYTES] [--data DIR]
+       vtmem-work torture [--seconds N] [--threads N] [--seed N] [--mem BYTES] [--dir DIR]";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next();
+    let result = match command.as_deref() {
+        Some("run") => Args::parse(arguments).and_then(run),
+        Some("torture") => Args::parse(arguments).and_then(torture),
+        _ => Err(USAGE.to_owned()),
+    };
+    match result {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("vtmem-work: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(mut args: Args) -> Result<ExitCode, String> {
+    let names = args.take("workloads", Workload::ALL.map(Workload::name).join(","))?;
+    let context = Context {
+        seed: args.take("seed", 1)?,
+        guest_mem: args.take("mem", DEFAULT_MEM)?,
+        data: args.take("data", PathBuf::from("/data"))?,
+        marker: Marker::new(),
+    };
+    args.finish()?;
+    let workloads = names
+        .split(',')
+        .map(|name| Workload::from_name(name).ok_or_else(|| format!("{name}: unknown workload")))
+        .collect::<Result<Vec<_>, _>>()?;
+
+    let mut all_right = true;
+    for workload in workloads {
+        let outcome = match workload {
+            Workload::Reread => reread::run(&context),
+            Workload::Scan => scan::run(&context),
+            Workload::Swap => swap::run(&context),
+            Workload::Source => source_search::run(&context),
+        };
+        all_right &= report(workload.name(), outcome);
+    }
+    Ok(if all_right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn torture(mut args: Args) -> Result<ExitCode, String> {
+    let options = torture::Options {
+        duration: Duration::from_secs(args.take("seconds", 60)?),
+        threads: args.take("threads", 6)?,
+        seed: args.take("seed", 1)?,
+        guest_mem: args.take("mem", DEFAULT_MEM)?,
+        directory: args.take("dir", PathBuf::from("/data/torture"))?,
+    };
+    args.finish()?;
+    let all_right = report("torture", torture::run(&options));
+    Ok(if all_right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints the line that says how a workload went; returns whether it went well.
+fn report(name: &str, outcome: io::Result<Outcome>) -> bool {
+    match outcome {
+        Ok(outcome) => {
+            println!("{}", outcome.line(name));
+            outcome.bytes_corrupt == 0
+        }
+        Err(error) => {
+            println!("{FAILURE_PREFIX}{name}: {error}");
+            false
+        }
+    }
 }

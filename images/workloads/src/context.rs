@@ -1,0 +1,55 @@
+//! What every workload is given: its parameters, and the way to have itself measured.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Instant;
+use vtmem_workloads::mark::Marker;
+use vtmem_workloads::workload::Workload;
+
+/// Parameters of a run.
+#[derive(Debug)]
+pub struct Context {
+    /// What all content and all choices depend on.
+    pub seed: u64,
+    /// The guest's memory in bytes, from which the sizes of all sets follow.
+    pub guest_mem: u64,
+    /// Where the data disk is mounted.
+    pub data: PathBuf,
+    /// The way to the VMM's counters.
+    pub marker: Marker,
+}
+
+impl Context {
+    /// Drops the caches and runs `work` between the workload's marks.
+    /// Returns the time it took in nanoseconds, and what it returned.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn measure<T>(
+        &self,
+        workload: Workload,
+        work: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<(u64, T)> {
+        drop_caches();
+        self.marker.mark(workload.begin_mark());
+        let start = Instant::now();
+        let result = work();
+        let nanoseconds = start.elapsed().as_nanos() as u64;
+        self.marker.mark(workload.end_mark());
+        Ok((nanoseconds, result?))
+    }
+}
+
+/// Writes dirty data out and empties the kernel's caches, as far as we may.
+pub fn drop_caches() {
+    // SAFETY: takes no argument and cannot fail.
+    unsafe { libc::sync() };
+    // Only root may; everything is as right without, only from warm caches.
+    let _ = fs::write("/proc/sys/vm/drop_caches", "3");
+}
+
+/// Adds to an error what it happened to.
+pub fn about(what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
+}

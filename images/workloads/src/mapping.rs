@@ -1,0 +1,108 @@
+//! Memory mappings: anonymous memory for working sets that must be swapped, and pieces of files.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+use vtmem_workloads::content::PAGE_SIZE;
+
+/// A readable and writable mapping of whole pages.
+#[derive(Debug)]
+pub struct Mapping {
+    start: NonNull<u8>,
+    pages: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone and is reached only through it.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// Maps `pages` pages of anonymous memory, which read as zeros; none takes memory before it is touched.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn anonymous(pages: usize) -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let mapping = Self::map(pages, flags, -1, 0)?;
+        // Huge pages would be swapped in one piece where another kernel takes single pages.
+        // SAFETY: the range is the mapping just made.
+        unsafe {
+            libc::madvise(
+                mapping.start.as_ptr().cast(),
+                mapping.length(),
+                libc::MADV_NOHUGEPAGE,
+            )
+        };
+        Ok(mapping)
+    }
+
+    /// Maps `pages` pages of `file` from page number `first`. Whoever shortens the file meanwhile kills this process when
+    /// it touches the rest.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn of_file(file: &File, first: u32, pages: usize) -> io::Result<Self> {
+        let offset = i64::from(first) * PAGE_SIZE as i64;
+        Self::map(pages, libc::MAP_SHARED, file.as_raw_fd(), offset)
+    }
+
+    fn map(pages: usize, flags: i32, fd: i32, offset: i64) -> io::Result<Self> {
+        let pages = pages.max(1);
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                pages.saturating_mul(PAGE_SIZE),
+                protection,
+                flags,
+                fd,
+                offset,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(address.cast()).ok_or_else(|| io::Error::other("mapped at 0"))?;
+        Ok(Self { start, pages })
+    }
+
+    fn length(&self) -> usize {
+        self.pages * PAGE_SIZE
+    }
+
+    /// All bytes.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping is this long, initialised (zeros at least), and borrowed from `self` exclusively; who maps a
+        // file sees to it that nobody else writes there meanwhile.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length()) }
+    }
+
+    /// Page number `index`.
+    ///
+    /// # Panics
+    /// Beyond the end.
+    pub fn page(&mut self, index: usize) -> &mut [u8; PAGE_SIZE] {
+        let (pages, _) = self.bytes().as_chunks_mut();
+        &mut pages[index]
+    }
+
+    /// Writes what was changed to the file, and waits for it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn sync(&self) -> io::Result<()> {
+        // SAFETY: the range is this mapping.
+        match unsafe { libc::msync(self.start.as_ptr().cast(), self.length(), libc::MS_SYNC) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: this value's own mapping, which nothing borrows any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length()) };
+    }
+}

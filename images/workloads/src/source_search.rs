@@ -1,0 +1,96 @@
+//! `source`: real input. `grep -r` goes twice through a source tree larger than the guest's memory; then, no longer
+//! measured, every byte of the tree is read back and compared with the checksums made when the disk was built.
+
+use crate::context::{Context, about, drop_caches};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use vtmem_workloads::dataset::{SOURCE_DIR, SOURCE_EXPECT};
+use vtmem_workloads::source::{Checksum, Expectation, Matches};
+use vtmem_workloads::workload::{Outcome, Workload};
+
+/// How often the tree is searched.
+const SEARCHES: u64 = 2;
+
+/// Runs the workload.
+///
+/// # Errors
+/// grep that cannot be run or fails, a file that is missing or unreadable, and matches that are not those expected.
+pub fn run(context: &Context) -> io::Result<Outcome> {
+    let path = context.data.join(SOURCE_EXPECT);
+    let expected = File::open(&path)
+        .and_then(Expectation::from_text)
+        .map_err(about(path.display()))?;
+    let tree = context.data.join(SOURCE_DIR);
+
+    let (nanoseconds, found) = context.measure(Workload::Source, || {
+        (0..SEARCHES)
+            .map(|_| search(&tree, &expected.pattern))
+            .collect::<io::Result<Vec<_>>>()
+    })?;
+
+    drop_caches();
+    let mut bytes_corrupt = 0;
+    for file in &expected.files {
+        let path = tree.join(&file.path);
+        if !matches_checksum(&path, file.length, file.checksum).map_err(about(path.display()))? {
+            eprintln!("{}: wrong content", path.display());
+            bytes_corrupt += file.length.max(1);
+        }
+    }
+    // What grep printed is made of bytes that it read: lines that differ mean wrong bytes, though not how many.
+    for found in &found {
+        if *found != expected.matches {
+            eprintln!(
+                "grep found {} lines; expected {}",
+                found.lines, expected.matches.lines
+            );
+            bytes_corrupt += 1;
+        }
+    }
+    Ok(Outcome {
+        nanoseconds,
+        operations: SEARCHES * expected.files.len() as u64,
+        bytes_verified: expected.bytes(),
+        bytes_corrupt,
+    })
+}
+
+fn search(tree: &Path, pattern: &str) -> io::Result<Matches> {
+    let mut grep = Command::new("grep")
+        .args(["-r", "-h", "-a", "-F", "-e", pattern])
+        .arg(tree)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(about("grep"))?;
+    let mut found = Matches::default();
+    if let Some(output) = grep.stdout.take() {
+        for line in BufReader::with_capacity(64 * 1024, output).split(b'\n') {
+            found.add(&line?);
+        }
+    }
+    let status = grep.wait()?;
+    // 1: no match, which the comparison reports.
+    if !matches!(status.code(), Some(0 | 1)) {
+        return Err(io::Error::other(format!("grep: {status}")));
+    }
+    Ok(found)
+}
+
+fn matches_checksum(path: &Path, length: u64, checksum: u64) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 64 * 1024];
+    let mut found = Checksum::default();
+    let mut read = 0;
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(read == length && found.finish() == checksum);
+        }
+        found.update(&buffer[..count]);
+        read += count as u64;
+    }
+}

@@ -1,0 +1,96 @@
+//! The names and numbers of the workloads, and the line in which a guest reports a result.
+
+use std::fmt;
+
+/// What begins a line with a result on the guest's console; JSON follows.
+pub const RESULT_PREFIX: &str = "vtmem-result: ";
+/// What begins a line that says why a workload did not finish.
+pub const FAILURE_PREFIX: &str = "vtmem-failure: ";
+
+/// A workload of `vtmem compare`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Workload {
+    /// Zipf-distributed random reads over files twice the guest's memory.
+    Reread,
+    /// One sequential pass over files that nobody reads again.
+    Scan,
+    /// An anonymous working set one and a half times the guest's memory, at random.
+    Swap,
+    /// `grep -r` through a source tree, twice.
+    Source,
+}
+
+impl Workload {
+    /// All workloads, in the order in which they run.
+    pub const ALL: [Self; 4] = [Self::Reread, Self::Scan, Self::Swap, Self::Source];
+
+    /// The name on command lines and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reread => "reread",
+            Self::Scan => "scan",
+            Self::Swap => "swap",
+            Self::Source => "source",
+        }
+    }
+
+    /// The workload called `name`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|workload| workload.name() == name)
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::Reread => 0,
+            Self::Scan => 1,
+            Self::Swap => 2,
+            Self::Source => 3,
+        }
+    }
+
+    /// The mark that a guest sets right before the workload.
+    pub fn begin_mark(self) -> u8 {
+        0x10 + self.number()
+    }
+
+    /// The mark that a guest sets right after the workload.
+    pub fn end_mark(self) -> u8 {
+        0x80 + self.number()
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a finished workload has to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Time between the two marks by the guest's monotonic clock.
+    pub nanoseconds: u64,
+    /// Reads, writes or searches done; the same for the same seed.
+    pub operations: u64,
+    /// Bytes compared with what they should be, in the workload and in the check after it.
+    pub bytes_verified: u64,
+    /// Bytes among them that were wrong.
+    pub bytes_corrupt: u64,
+}
+
+impl Outcome {
+    /// The console line that reports this outcome.
+    pub fn line(&self, workload: &str) -> String {
+        format!(
+            "{RESULT_PREFIX}{{\"workload\":\"{workload}\",\"nanoseconds\":{},\"operations\":{},\
+             \"bytes_verified\":{},\"bytes_corrupt\":{}}}",
+            self.nanoseconds, self.operations, self.bytes_verified, self.bytes_corrupt
+        )
+    }
+}
+
+#[cfg(test)]
+#[path = "workload_test.rs"]
+mod tests;

@@ -1,0 +1,30 @@
+use super::*;
+
+#[test]
+fn names_and_marks_are_unambiguous() {
+    for workload in Workload::ALL {
+        assert_eq!(Workload::from_name(workload.name()), Some(workload));
+        for other in Workload::ALL {
+            assert_ne!(workload.begin_mark(), other.end_mark());
+            assert_eq!(
+                workload.begin_mark() == other.begin_mark(),
+                workload == other
+            );
+        }
+    }
+    assert_eq!(Workload::from_name("torture"), None);
+}
+
+#[test]
+fn the_result_line_is_as_agreed() {
+    let outcome = Outcome {
+        nanoseconds: 12,
+        operations: 3,
+        bytes_verified: 4096,
+        bytes_corrupt: 0,
+    };
+    assert_eq!(
+        outcome.line("reread"),
+        r#"vtmem-result: {"workload":"reread","nanoseconds":12,"operations":3,"bytes_verified":4096,"bytes_corrupt":0}"#
+    );
+}
