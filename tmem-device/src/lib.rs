@@ -1,1 +1,33 @@
-//! Under construction.
+//! Transcendent memory for KVM guests: the virtio-tmem device and the pool behind it.
+//!
+//! - [`wire`]: what travels between the guest driver and the device.
+//! - [`pool`]: the host's memory that holds pages of guests. It knows nothing of virtio.
+//! - [`device`]: serves a guest's virtqueues out of the pool. It knows nothing of KVM; the VMM owns
+//!   transport, threads and doorbells.
+//!
+//! # What holds
+//! A page is named by guest, pool, object (24 bytes) and index (64 bits); no operation of one guest
+//! reaches another's pages.
+//!
+//! - *Ephemeral* pools: a page may be dropped at any time; a get removes it. When the pool is full,
+//!   the page put longest ago goes first.
+//! - *Persistent* pools: an accepted page is kept until it is flushed; a get leaves it. At the cap,
+//!   once no ephemeral page is left to evict, puts are refused.
+//! - A put onto a present key replaces the page; a put that fails onto a present key flushes it.
+//!
+//! # Credit
+//! A driver may accept persistent pages before the host has seen them, as far as it has *credit*. The
+//! pool sets a whole page and its metadata aside for each page of credit, counting ephemeral pages
+//! as room because they can be evicted; so a put that was promised is never refused. Credit
+//! comes in config space at first, then with each response up to the guest's limit
+//! ([`pool::PoolConfig::credit`]), and by event when the driver has none left and at least 32 pages
+//! can be had. A reset takes it back.
+//!
+//! # Threads
+//! Every method may be called from any thread. A device serves its queues under one lock, which
+//! is what orders a get after the puts before it; devices of different guests run side by side, and
+//! share the pool's sixteen shards, each locked for one operation at a time.
+
+pub mod device;
+pub mod pool;
+pub mod wire;

@@ -1,0 +1,318 @@
+//! The virtio-tmem device: serves the driver's queues out of the pool.
+//!
+//! The VMM owns transport, threads and doorbells, and calls the `serve_*` methods. All of a
+//! device's queues are behind one lock, which is what makes the order of operations that
+//! `guest-driver/virtio_tmem_wire.h` promises hold: chains of the put queue run one after
+//! the other, and a get runs after every put that was available before it.
+//!
+//! The guest is not trusted. A chain is read once, checked, and only then executed; what is
+//! wrong with it costs it its own answer only. A ring that is itself broken ends the service until
+//! the driver resets the device. A call does a bounded amount of work, whatever the guest writes
+//! to its rings meanwhile.
+
+mod chain;
+mod event;
+mod request;
+mod ring;
+mod stats;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use virtio_queue::{Queue, QueueT};
+use vm_memory::GuestAddressSpace;
+use zerocopy::IntoBytes;
+
+pub use stats::TmemStats;
+
+use crate::pool::{Guest, HostPool};
+use crate::wire;
+use request::{Executor, Negotiated};
+use ring::Ring;
+use stats::{Counters, count};
+
+/// Operations that a chain may carry.
+pub const MAX_OPS: u32 = 128;
+
+/// The largest size of each queue, in descriptors.
+const QUEUE_SIZES: [u16; wire::NR_QUEUES] = [256, 256, 64];
+
+const FEATURES: u64 = 1 << wire::F_EPHEMERAL
+    | 1 << wire::F_PERSISTENT
+    | 1 << wire::F_FLUSH_RANGE
+    | 1 << wire::F_EVENTS;
+
+/// VIRTIO_F_RING_EVENT_IDX, virtio 1.2, chapter 6.
+const F_RING_EVENT_IDX: u32 = 29;
+
+/// Rounds over a ring in one call, for a driver that adds chains as fast as they are served.
+const MAX_ROUNDS: usize = 8;
+
+/// What the VMM has to do after a queue was served.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signal {
+    /// The driver wants an interrupt now.
+    pub interrupt: bool,
+    /// The call stopped, to bound its work, while chains were still available and their
+    /// doorbells suppressed: call again without waiting for a doorbell.
+    pub again: bool,
+}
+
+/// The rings are broken, the device has stopped; the VMM must set DEVICE_NEEDS_RESET.
+#[derive(Debug, thiserror::Error)]
+#[error("the driver broke queue {queue}: {source}; the device serves nothing until it is reset")]
+pub struct DeviceError {
+    queue: u16,
+    source: virtio_queue::Error,
+}
+
+/// Why a device could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ActivateError {
+    /// A queue is not ready, or lies outside the guest's memory.
+    #[error("queue {0} is not ready or not in guest memory; the driver must set it up first")]
+    InvalidQueue(usize),
+}
+
+/// Why a device could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum NewDeviceError {
+    /// The pool has had as many guests as it can tell apart.
+    #[error("the pool cannot take another guest; restart the process that holds it")]
+    TooManyGuests,
+}
+
+struct Active<M> {
+    memory: M,
+    put: Ring,
+    get: Ring,
+    event: Option<Ring>,
+    executor: Executor,
+    negotiated: Negotiated,
+}
+
+/// A virtio-tmem device; all its methods may be called from any thread.
+pub struct TmemDevice<M> {
+    guest: Guest,
+    counters: Counters,
+    features: AtomicU64,
+    /// Credit promised in config space, in pages.
+    first_credit: AtomicU64,
+    active: Mutex<Option<Active<M>>>,
+}
+
+impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
+    /// Makes a device for a new guest of `pool`. When the device is dropped, the guest's pages are.
+    pub fn new(pool: Arc<HostPool>) -> Result<Self, NewDeviceError> {
+        let guest = pool.register().ok_or(NewDeviceError::TooManyGuests)?;
+        let first_credit = guest.grant_credit();
+        Ok(TmemDevice {
+            guest,
+            counters: Counters::default(),
+            features: AtomicU64::new(0),
+            first_credit: AtomicU64::new(first_credit.into()),
+            active: Mutex::new(None),
+        })
+    }
+
+    /// The feature bits of the device type; those of the transport and the rings are the VMM's.
+    pub fn device_features(&self) -> u64 {
+        FEATURES
+    }
+
+    /// Takes the bits that the driver accepted. With VIRTIO_F_RING_EVENT_IDX among them,
+    /// [`TmemDevice::activate`] sets the queues so.
+    pub fn ack_features(&self, features: u64) {
+        self.features.store(features, Ordering::Release);
+    }
+
+    /// Reads the configuration space from `offset`; beyond its end there are zeros.
+    pub fn read_config(&self, offset: u64, data: &mut [u8]) {
+        let config = wire::Config {
+            version: wire::VERSION.into(),
+            max_ops: MAX_OPS.into(),
+            credit: self.first_credit.load(Ordering::Acquire).into(),
+        };
+        let tail = usize::try_from(offset)
+            .ok()
+            .and_then(|offset| config.as_bytes().get(offset..));
+        let tail = tail.unwrap_or(&[]);
+        let length = tail.len().min(data.len());
+        data[..length].copy_from_slice(&tail[..length]);
+        data[length..].fill(0);
+    }
+
+    /// The largest size of each queue, in descriptors.
+    pub fn queue_sizes() -> [u16; wire::NR_QUEUES] {
+        QUEUE_SIZES
+    }
+
+    /// Starts service on queues that the driver has set up.
+    pub fn activate(
+        &self,
+        mem: M,
+        mut queues: [Queue; wire::NR_QUEUES],
+    ) -> Result<(), ActivateError> {
+        let features = self.features.load(Ordering::Acquire);
+        let has = |bit: u32| features & 1 << bit != 0;
+        let negotiated = Negotiated {
+            ephemeral: has(wire::F_EPHEMERAL),
+            persistent: has(wire::F_PERSISTENT),
+            flush_range: has(wire::F_FLUSH_RANGE),
+        };
+        let events = has(wire::F_EVENTS);
+        {
+            let memory = mem.memory();
+            for (number, queue) in queues.iter_mut().enumerate() {
+                let used = events || number != usize::from(wire::QUEUE_EVENT);
+                if used && !queue.is_valid(&*memory) {
+                    return Err(ActivateError::InvalidQueue(number));
+                }
+                if has(F_RING_EVENT_IDX) {
+                    queue.set_event_idx(true);
+                }
+            }
+        }
+        if !negotiated.persistent {
+            self.guest.revoke_credit();
+        }
+        let [put, get, event] = queues;
+        *self.lock() = Some(Active {
+            memory: mem,
+            put: Ring::new(wire::QUEUE_PUT, put),
+            get: Ring::new(wire::QUEUE_GET, get),
+            event: events.then(|| Ring::new(wire::QUEUE_EVENT, event)),
+            executor: Executor::new(negotiated),
+            negotiated,
+        });
+        Ok(())
+    }
+
+    /// Counts a doorbell of the queue; the VMM calls it as a notification arrives.
+    pub fn note_doorbell(&self, queue: u16) {
+        match queue {
+            wire::QUEUE_PUT => count(&self.counters.put_doorbells),
+            wire::QUEUE_GET => count(&self.counters.get_doorbells),
+            _ => {}
+        }
+    }
+
+    /// Serves the put queue; for a worker thread, after the doorbell.
+    pub fn serve_put_queue(&self) -> Result<Signal, DeviceError> {
+        self.serve(|active, memory| {
+            for _ in 0..MAX_ROUNDS {
+                active.put.disable_doorbell(memory)?;
+                self.drain(&mut active.put, &mut active.executor, memory)?;
+                if !active.put.enable_doorbell(memory)? {
+                    return Ok(false);
+                }
+            }
+            active.put.disable_doorbell(memory)?;
+            Ok(true)
+        })
+    }
+
+    /// Executes what is available on the put queue, then serves the get queue; for a vCPU's thread,
+    /// inside the doorbell's exit.
+    pub fn serve_get_queue(&self) -> Result<Signal, DeviceError> {
+        self.serve(|active, memory| {
+            // The put queue's doorbell is left as it is: whoever enabled it is told of the next
+            // chain, and finds that those served here are gone.
+            self.drain(&mut active.put, &mut active.executor, memory)?;
+            for _ in 0..MAX_ROUNDS {
+                self.drain(&mut active.get, &mut active.executor, memory)?;
+                // This queue's doorbell is never suppressed.
+                if !active.get.enable_doorbell(memory)? {
+                    break;
+                }
+            }
+            Ok(false)
+        })
+    }
+
+    /// Sends the events that wait for a buffer; for when the driver offers buffers. Credit for a
+    /// driver that ran dry is sent by every `serve_*` call; this one may be made at any time, and is
+    /// the one to make when pages of *other* guests of the pool were freed.
+    pub fn serve_event_queue(&self) -> Result<Signal, DeviceError> {
+        self.serve(|active, memory| {
+            if let Some(ring) = &mut active.event {
+                ring.enable_doorbell(memory)?;
+            }
+            Ok(false)
+        })
+    }
+
+    /// Stops service, drops all pools of the guest and takes back its credit: no key that was put
+    /// before can be got after.
+    pub fn reset(&self) {
+        let mut active = self.lock();
+        *active = None;
+        self.features.store(0, Ordering::Release);
+        self.guest.reset();
+        self.first_credit
+            .store(self.guest.grant_credit().into(), Ordering::Release);
+    }
+
+    /// The figures of this device, and of the pool behind it.
+    pub fn stats(&self) -> TmemStats {
+        self.counters.with_pool(self.guest.host_pool().stats())
+    }
+
+    /// Runs `f` on the queues, if the device is active; `f` says whether to call it again. An error
+    /// ends the service.
+    fn serve(
+        &self,
+        f: impl FnOnce(&mut Active<M>, &M::M) -> Result<bool, DeviceError>,
+    ) -> Result<Signal, DeviceError> {
+        let mut slot = self.lock();
+        let Some(active) = slot.as_mut() else {
+            return Ok(Signal::default());
+        };
+        let memory = active.memory.memory();
+        let result = f(active, &memory).and_then(|again| {
+            let mut interrupt = active.put.wants_interrupt(&*memory)?;
+            interrupt |= active.get.wants_interrupt(&*memory)?;
+            if let Some(ring) = &mut active.event {
+                if active.negotiated.persistent {
+                    event::offer_credit(ring, &*memory, &self.guest, &self.counters)?;
+                }
+                interrupt |= ring.wants_interrupt(&*memory)?;
+            }
+            Ok(Signal { interrupt, again })
+        });
+        if result.is_err() {
+            *slot = None;
+        }
+        result
+    }
+
+    /// Serves at most as many chains as a ring can hold.
+    fn drain(
+        &self,
+        ring: &mut Ring,
+        executor: &mut Executor,
+        memory: &M::M,
+    ) -> Result<(), DeviceError> {
+        for _ in 0..ring.size() {
+            let Some(chain) = ring.pop(memory)? else {
+                break;
+            };
+            let head = chain.head_index();
+            count(&self.counters.chains);
+            let written = executor
+                .serve(chain, &self.guest, &self.counters)
+                .unwrap_or_else(|_| {
+                    count(&self.counters.malformed_chains);
+                    0
+                });
+            ring.push(memory, head, written)?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Active<M>>> {
+        self.active
+            .lock()
+            .expect("no thread panics while it serves the device")
+    }
+}

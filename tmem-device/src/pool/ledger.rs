@@ -1,0 +1,196 @@
+//! The books of the pool: what is stored, what is promised, and what may still be taken.
+//!
+//! Two rules hold at every moment:
+//! - `persistent + promised * WORST_PAGE <= size`, so every promise can be kept;
+//! - a page is only inserted while `ephemeral + persistent <= size` covers it, so the memory in
+//!   use never exceeds the cap. A persistent put books its bytes first and evicts afterwards:
+//!   meanwhile no ephemeral put is admitted, and the page itself is not inserted yet.
+//!
+//! Lock order: a shard's lock may be held when the ledger's is taken, never the reverse.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use super::PoolKind;
+use super::stats::PoolStats;
+use crate::wire::PAGE_SIZE;
+
+/// Bytes of metadata that each stored page is charged, whatever it compresses to: an upper bound
+/// of what it really takes. Slab entry 88; B-tree of keys 122 at the lowest occupancy that its
+/// nodes can have; header and rounding of the data's allocation 24; rounded up.
+pub const PAGE_METADATA: u64 = 240;
+
+/// The most that one page can take.
+pub(super) const WORST_PAGE: u64 = PAGE_SIZE as u64 + PAGE_METADATA;
+
+/// The answer to an ephemeral page that asks for admission.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Booked.
+    Granted,
+    /// Room for the page can be made by evicting ephemeral pages.
+    NeedsEviction,
+    /// Persistent pages take too much of the pool, or the pool is too small.
+    Impossible,
+}
+
+#[derive(Default)]
+pub(super) struct Books {
+    pub ephemeral: u64,
+    pub persistent: u64,
+    /// Pages promised to all guests together.
+    pub promised: u64,
+    /// Pages promised to each guest.
+    promises: BTreeMap<u32, u32>,
+    pub stats: PoolStats,
+}
+
+pub(super) struct Ledger {
+    size: u64,
+    credit_limit: u32,
+    books: Mutex<Books>,
+}
+
+/// What a page with so many bytes of data is charged.
+fn cost(data_bytes: u64) -> u64 {
+    data_bytes + PAGE_METADATA
+}
+
+impl Ledger {
+    pub fn new(size: u64, credit_limit: u32) -> Self {
+        Ledger {
+            size,
+            credit_limit,
+            books: Mutex::new(Books::default()),
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books
+            .lock()
+            .expect("no thread panics while it holds the ledger")
+    }
+
+    /// Books an ephemeral page. The caller holds the lock of the shard that gets it, and keeps it
+    /// until the page is inserted: so whoever must evict finds every page that is booked.
+    pub fn admit_ephemeral(&self, data_bytes: u64) -> Admission {
+        let mut books = self.lock();
+        let cost = cost(data_bytes);
+        if books.ephemeral + books.persistent + cost <= self.size {
+            books.ephemeral += cost;
+            books.stats.add(data_bytes);
+            Admission::Granted
+        } else if books.persistent + cost <= self.size {
+            Admission::NeedsEviction
+        } else {
+            Admission::Impossible
+        }
+    }
+
+    /// Books a persistent page, spending credit of the guest when it has some, and says whether
+    /// there was room. The caller then evicts while [`Ledger::is_over`], before it inserts.
+    pub fn admit_persistent(&self, guest: u32, data_bytes: u64) -> bool {
+        let mut books = self.lock();
+        let cost = cost(data_bytes);
+        match books.promises.get_mut(&guest) {
+            Some(promise) if *promise > 0 => {
+                *promise -= 1;
+                books.promised -= 1;
+            }
+            _ => {
+                if books.persistent + books.promised * WORST_PAGE + cost > self.size {
+                    return false;
+                }
+            }
+        }
+        books.persistent += cost;
+        books.stats.add(data_bytes);
+        books.stats.persistent_pages += 1;
+        true
+    }
+
+    /// Whether booked pages exceed the cap, so that ephemeral ones must go.
+    pub fn is_over(&self) -> bool {
+        let books = self.lock();
+        books.ephemeral + books.persistent > self.size
+    }
+
+    /// Strikes pages out: how many, and their bytes of data together.
+    pub fn release(&self, kind: PoolKind, pages: u64, data_bytes: u64) {
+        let mut books = self.lock();
+        books.release(kind, pages, data_bytes);
+    }
+
+    /// Strikes out an evicted page.
+    pub fn evicted(&self, data_bytes: u64) {
+        let mut books = self.lock();
+        books.release(PoolKind::Ephemeral, 1, data_bytes);
+        books.stats.evictions += 1;
+    }
+
+    /// Promises a guest as many further persistent puts as its limit and the pool allow.
+    pub fn grant(&self, guest: u32) -> u32 {
+        let mut books = self.lock();
+        let granted = self.room_for_promises(&books, guest);
+        if granted > 0 {
+            *books.promises.entry(guest).or_insert(0) += granted;
+            books.promised += u64::from(granted);
+        }
+        granted
+    }
+
+    /// What [`Ledger::grant`] would promise.
+    pub fn grantable(&self, guest: u32) -> u32 {
+        self.room_for_promises(&self.lock(), guest)
+    }
+
+    fn room_for_promises(&self, books: &Books, guest: u32) -> u32 {
+        let held = books.promises.get(&guest).copied().unwrap_or(0);
+        let taken = books.persistent + books.promised * WORST_PAGE;
+        let room = self.size.saturating_sub(taken) / WORST_PAGE;
+        let wanted = self.credit_limit.saturating_sub(held);
+        wanted.min(u32::try_from(room).unwrap_or(u32::MAX))
+    }
+
+    /// The puts that a guest was promised and has not sent yet.
+    pub fn promised_to(&self, guest: u32) -> u32 {
+        self.lock().promises.get(&guest).copied().unwrap_or(0)
+    }
+
+    /// Takes back all that a guest was promised.
+    pub fn revoke(&self, guest: u32) {
+        let mut books = self.lock();
+        if let Some(promise) = books.promises.remove(&guest) {
+            books.promised -= u64::from(promise);
+        }
+    }
+
+    /// The figures as they are now.
+    pub fn stats(&self) -> PoolStats {
+        let books = self.lock();
+        PoolStats {
+            used_bytes: books.ephemeral + books.persistent,
+            promised_pages: books.promised,
+            ..books.stats
+        }
+    }
+}
+
+impl Books {
+    fn release(&mut self, kind: PoolKind, pages: u64, data_bytes: u64) {
+        let bytes = data_bytes + pages * PAGE_METADATA;
+        match kind {
+            PoolKind::Ephemeral => self.ephemeral -= bytes,
+            PoolKind::Persistent => {
+                self.persistent -= bytes;
+                self.stats.persistent_pages -= pages;
+            }
+        }
+        self.stats.stored_pages -= pages;
+        self.stats.stored_bytes -= data_bytes;
+    }
+}
+
+#[cfg(test)]
+#[path = "ledger_test.rs"]
+mod tests;

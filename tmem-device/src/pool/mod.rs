@@ -1,0 +1,355 @@
+//! The host's pool of pages, shared by all guests.
+//!
+//! A put flows forward: [`Guest`] checks the pool's id, [`HostPool`] asks the ledger for
+//! admission and makes room, a shard keeps what the codec made of the page. The pool knows
+//! nothing of virtio.
+//!
+//! # Memory
+//! The pool charges each page its stored bytes and [`PAGE_METADATA`], an upper bound of what the
+//! structures around it take, and never stores what would exceed [`PoolConfig::size`]. Beyond
+//! that come 16 shards with at most two spare slab chunks each (360 KiB together), 13 KiB of
+//! scratch space for each thread that puts, a few dozen bytes for each of a guest's pools (at most
+//! [`PoolConfig::max_pools`]), and what the process's allocator loses between blocks of differing
+//! length. Empty objects take nothing: an object exists only as the keys of its pages.
+//! Freed blocks go back to the allocator at once; after a bulk release (a pool destroyed, a
+//! guest gone) the pool asks the C library to give whole free pages back to the kernel.
+
+mod codec;
+mod guest;
+mod key;
+mod ledger;
+mod lru;
+mod shard;
+mod stats;
+mod trim;
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+pub use codec::Page;
+pub use guest::Guest;
+pub use key::ObjectId;
+pub use ledger::PAGE_METADATA;
+pub use stats::PoolStats;
+
+use codec::Stored;
+use key::Key;
+use ledger::{Admission, Ledger};
+use shard::{NO_STAMP, Shard};
+
+const SHARDS: usize = 16;
+
+/// Slots are numbered by 32 bits: with a pool of this size, no shard can run out of them.
+const MAX_SIZE: u64 = u32::MAX as u64 * PAGE_METADATA;
+
+/// Pages that a range operation frees in one go, under one shard's lock.
+const RANGE_BATCH: usize = 256;
+
+/// How often an ephemeral put makes room that others then take, before it is refused.
+const ADMISSION_ATTEMPTS: usize = 32;
+
+/// What a pool of pages does when it is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolKind {
+    /// Its pages may be dropped at any time; a get removes the page.
+    Ephemeral,
+    /// An accepted page is kept until it is flushed; a get leaves it.
+    Persistent,
+}
+
+/// How large the pool may become, and what a single guest may take of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Bytes of host memory that stored pages and their metadata may take. With 0, every
+    /// put is refused; 960 GiB is the most that is used.
+    pub size: u64,
+    /// Persistent puts promised to one guest at most, in pages.
+    pub credit: u32,
+    /// Pools that one guest may have at once.
+    pub max_pools: u32,
+}
+
+impl PoolConfig {
+    /// A pool of `size` bytes with the default limits: 1024 pages of credit and 1024 pools a guest.
+    pub fn new(size: u64) -> Self {
+        PoolConfig {
+            size,
+            credit: 1024,
+            max_pools: 1024,
+        }
+    }
+}
+
+/// Why the pool did not do as it was asked. All of these are ordinary answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// The guest has no pool of this id.
+    #[error("the guest has no such pool; create one first")]
+    NoSuchPool,
+    /// There is no room, or the guest has too many pools. After a refused put, the key is absent.
+    #[error("no room; keep the page elsewhere")]
+    Refused,
+    /// A persistent page is damaged in the host's memory.
+    #[error("the host lost the page; treat it as a read error")]
+    Lost,
+}
+
+/// Memory of the host that holds pages of guests.
+pub struct HostPool {
+    config: PoolConfig,
+    ledger: Ledger,
+    shards: Vec<Shard>,
+    stamp: AtomicU64,
+    next_guest: AtomicU32,
+}
+
+impl HostPool {
+    /// Makes an empty pool; memory is only taken as pages come.
+    pub fn new(mut config: PoolConfig) -> Arc<Self> {
+        config.size = config.size.min(MAX_SIZE);
+        Arc::new(HostPool {
+            ledger: Ledger::new(config.size, config.credit),
+            shards: (0..SHARDS).map(|_| Shard::new()).collect(),
+            stamp: AtomicU64::new(0),
+            next_guest: AtomicU32::new(0),
+            config,
+        })
+    }
+
+    /// What the pool was made with; the size is the one that is used.
+    pub fn config(&self) -> &PoolConfig {
+        &self.config
+    }
+
+    /// Figures of the whole pool.
+    pub fn stats(&self) -> PoolStats {
+        self.ledger.stats()
+    }
+
+    fn shard(&self, key: &Key) -> &Shard {
+        &self.shards[key.object_hash() as usize % SHARDS]
+    }
+
+    fn next_stamp(&self) -> u64 {
+        self.stamp.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn put(&self, key: Key, kind: PoolKind, page: &Page) -> Result<(), PoolError> {
+        let stored = Stored::encode(page);
+        let result = match kind {
+            PoolKind::Ephemeral => self.put_ephemeral(key, stored),
+            PoolKind::Persistent => self.put_persistent(key, stored),
+        };
+        if result.is_err() {
+            self.flush_page(key, kind);
+        }
+        result
+    }
+
+    fn put_ephemeral(&self, key: Key, stored: Stored) -> Result<(), PoolError> {
+        let shard = self.shard(&key);
+        let data_bytes = stored.data_bytes();
+        let mut stored = Some(stored);
+        for _ in 0..ADMISSION_ATTEMPTS {
+            let (admission, replaced) = shard.with(|pages| {
+                let admission = self.ledger.admit_ephemeral(data_bytes);
+                if admission != Admission::Granted {
+                    return (admission, None);
+                }
+                let stored = stored.take().expect("a page is admitted once");
+                let replaced = pages.insert(key, stored, self.next_stamp(), true);
+                if let Some(old) = &replaced {
+                    self.ledger
+                        .release(PoolKind::Ephemeral, 1, old.data_bytes());
+                }
+                (admission, replaced)
+            });
+            drop(replaced);
+            match admission {
+                Admission::Granted => return Ok(()),
+                Admission::Impossible => break,
+                // An older page of the same key goes first: it costs nobody anything.
+                Admission::NeedsEviction if self.flush_page(key, PoolKind::Ephemeral) => {}
+                Admission::NeedsEviction => {
+                    if !self.evict_oldest() {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(PoolError::Refused)
+    }
+
+    fn put_persistent(&self, key: Key, stored: Stored) -> Result<(), PoolError> {
+        let data_bytes = stored.data_bytes();
+        if !self.ledger.admit_persistent(key.guest, data_bytes) {
+            // The older page of the key is lost in any case; perhaps its room is enough.
+            let freed = self.flush_page(key, PoolKind::Persistent);
+            if !freed || !self.ledger.admit_persistent(key.guest, data_bytes) {
+                return Err(PoolError::Refused);
+            }
+        }
+        while self.ledger.is_over() {
+            if !self.evict_oldest() {
+                // Another thread holds the pages that must go.
+                std::thread::yield_now();
+            }
+        }
+        let replaced = self.shard(&key).with(|pages| {
+            let replaced = pages.insert(key, stored, self.next_stamp(), false);
+            if let Some(old) = &replaced {
+                self.ledger
+                    .release(PoolKind::Persistent, 1, old.data_bytes());
+            }
+            replaced
+        });
+        drop(replaced);
+        Ok(())
+    }
+
+    /// Drops the ephemeral page that was put longest ago; exact while nobody else changes the pool.
+    fn evict_oldest(&self) -> bool {
+        loop {
+            let hint = self
+                .shards
+                .iter()
+                .map(|shard| (shard.oldest_stamp(), shard))
+                .min_by_key(|(stamp, _)| *stamp)
+                .filter(|(stamp, _)| *stamp != NO_STAMP);
+            let Some((_, shard)) = hint else {
+                // The hints lag behind pages that are just being inserted: wait for them.
+                return self.shards.iter().any(|shard| self.evict_from(shard));
+            };
+            if self.evict_from(shard) {
+                return true;
+            }
+        }
+    }
+
+    fn evict_from(&self, shard: &Shard) -> bool {
+        let evicted = shard.with(|pages| {
+            let entry = pages.remove_oldest()?;
+            self.ledger.evicted(entry.stored.data_bytes());
+            Some(entry)
+        });
+        evicted.is_some()
+    }
+
+    /// Writes the page to `page` if it is there; an ephemeral one is removed.
+    fn get(&self, key: Key, kind: PoolKind, page: &mut Page) -> Result<bool, PoolError> {
+        match kind {
+            PoolKind::Ephemeral => {
+                let Some(entry) = self.take(&key, kind) else {
+                    return Ok(false);
+                };
+                // An ephemeral page that the host lost is a miss.
+                Ok(entry.stored.decode(page).is_ok())
+            }
+            PoolKind::Persistent => self.shard(&key).with(|pages| match pages.get(&key) {
+                None => Ok(false),
+                Some(stored) => stored
+                    .decode(page)
+                    .map(|()| true)
+                    .map_err(|_| PoolError::Lost),
+            }),
+        }
+    }
+
+    fn take(&self, key: &Key, kind: PoolKind) -> Option<lru::Entry> {
+        self.shard(key).with(|pages| {
+            let entry = pages.remove(key)?;
+            self.ledger.release(kind, 1, entry.stored.data_bytes());
+            Some(entry)
+        })
+    }
+
+    /// Drops a page; whether there was one.
+    fn flush_page(&self, key: Key, kind: PoolKind) -> bool {
+        self.take(&key, kind).is_some()
+    }
+
+    /// Drops the pages of one object from `first` to the index `last`; how many there were.
+    fn flush_range(&self, first: Key, last: u64, kind: PoolKind) -> u64 {
+        let range = first..=Key {
+            index: last,
+            ..first
+        };
+        self.flush_keys(self.shard(&first), range, kind)
+    }
+
+    /// Drops all pages of a guest's pool.
+    fn flush_pool(&self, guest: u32, pool: u32, kind: PoolKind) -> u64 {
+        let first = Key {
+            guest,
+            pool,
+            object: [0; _],
+            index: 0,
+        };
+        let last = Key {
+            guest,
+            pool,
+            object: [u8::MAX; _],
+            index: u64::MAX,
+        };
+        let shards = self.shards.iter();
+        shards
+            .map(|shard| self.flush_keys(shard, first..=last, kind))
+            .sum()
+    }
+
+    fn flush_keys(&self, shard: &Shard, range: RangeInclusive<Key>, kind: PoolKind) -> u64 {
+        let mut flushed = 0;
+        loop {
+            let entries = shard.with(|pages| {
+                let entries = pages.remove_range(range.clone(), RANGE_BATCH);
+                if !entries.is_empty() {
+                    let data_bytes = entries.iter().map(|e| e.stored.data_bytes()).sum();
+                    self.ledger.release(kind, entries.len() as u64, data_bytes);
+                }
+                entries
+            });
+            flushed += entries.len() as u64;
+            if entries.len() < RANGE_BATCH {
+                return flushed;
+            }
+        }
+    }
+
+    /// Recomputes the books from the shards, and compares. No other thread may use the pool.
+    #[cfg(test)]
+    fn audit(&self) {
+        let (mut ephemeral, mut persistent) = (0, 0);
+        for shard in &self.shards {
+            shard.with(|pages| {
+                for entry in pages.audit() {
+                    let cost = entry.stored.data_bytes() + PAGE_METADATA;
+                    *(if entry.ephemeral {
+                        &mut ephemeral
+                    } else {
+                        &mut persistent
+                    }) += cost;
+                }
+            });
+        }
+        let books = self.ledger.lock();
+        assert_eq!((books.ephemeral, books.persistent), (ephemeral, persistent));
+        assert!(
+            ephemeral + persistent <= self.config.size,
+            "the cap is exceeded"
+        );
+        let promised = books.promised * ledger::WORST_PAGE;
+        assert!(
+            persistent + promised <= self.config.size,
+            "more is promised than there is"
+        );
+    }
+}
+
+#[cfg(test)]
+#[path = "model_test.rs"]
+mod model_test;
+
+#[cfg(test)]
+#[path = "concurrency_test.rs"]
+mod concurrency_test;
