@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use vtmem_workloads::mark::Marker;
-use vtmem_workloads::workload::{FAILURE_PREFIX, Outcome, Workload};
+use vtmem_workloads::workload::{FAILURE_PREFIX, Outcome, START_PREFIX, Workload};
 
 /// A guest of `vtmem compare` has this much memory when nothing else is asked for.
 const DEFAULT_MEM: u64 = 128 << 20;
@@ -60,6 +60,7 @@ fn run(mut args: Args) -> Result<ExitCode, String> {
 
     let mut all_right = true;
     for workload in workloads {
+        println!("{START_PREFIX}{workload}");
         let outcome = match workload {
             Workload::Reread => reread::run(&context),
             Workload::Scan => scan::run(&context),

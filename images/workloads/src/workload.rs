@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+/// What begins a line that says which workload starts.
+pub const START_PREFIX: &str = "vtmem-start: ";
 /// What begins a line with a result on the guest's console; JSON follows.
 pub const RESULT_PREFIX: &str = "vtmem-result: ";
 /// What begins a line that says why a workload did not finish.

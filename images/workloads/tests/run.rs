@@ -49,6 +49,7 @@ fn work(data: &Path, workloads: &str) -> Output {
 fn results(output: &Output) -> Vec<String> {
     String::from_utf8_lossy(&output.stdout)
         .lines()
+        .filter(|line| line.starts_with("vtmem-result: "))
         .map(|line| {
             let (head, tail) = line.split_once("\"nanoseconds\":").expect(line);
             format!("{head}{}", tail.split_once(',').expect(line).1)

@@ -42,12 +42,10 @@ fn what_the_model_does_not_know_is_corrupt() {
     };
     let mut buffer = buffer().unwrap();
     let mut random = Random::new(2, 1);
-    (0..200).for_each(|_| {
-        drop(
-            file.write(Access::Buffered, &mut random, &mut buffer)
-                .unwrap(),
-        )
-    });
+    for _ in 0..200 {
+        file.write(Access::Buffered, &mut random, &mut buffer)
+            .unwrap();
+    }
     assert_eq!(
         file.read_all(&mut buffer).unwrap(),
         (64 * PAGE_SIZE as u64, 0)
