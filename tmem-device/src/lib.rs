@@ -20,8 +20,8 @@
 //! pool sets a whole page and its metadata aside for each page of credit, counting ephemeral pages
 //! as room because they can be evicted; so a put that was promised is never refused. Credit
 //! comes in config space at first, then with each response up to the guest's limit
-//! ([`pool::PoolConfig::credit`]), and by event when the driver has none left and at least 32 pages
-//! can be had. A reset takes it back.
+//! ([`pool::PoolConfig::credit`]), and by event when the driver has none left and 32 pages can be
+//! had. A reset takes it back.
 //!
 //! # Threads
 //! Every method may be called from any thread. A device serves its queues under one lock, which

@@ -24,10 +24,11 @@ pub(super) fn offer_credit<M: GuestMemory>(
     if guest.credit() > 0 {
         return Ok(());
     }
+    let worthwhile = CREDIT_MIN.min(guest.host_pool().config().credit).max(1);
     let mut streams = Streams::default();
     for _ in 0..ring.size() {
         // Looked at before a buffer is taken: a buffer can not be given back unused.
-        if guest.grantable_credit() < CREDIT_MIN {
+        if guest.grantable_credit() < worthwhile {
             return Ok(());
         }
         let Some(mut chain) = ring.pop(memory)? else {

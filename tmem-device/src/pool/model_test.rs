@@ -1,1 +1,431 @@
+//! The pool against a plain model: maps of what was put, without sizes or sharing.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::PAGE_SIZE;
+
+const GUESTS: usize = 2;
+const POOLS: usize = 3;
+
+#[derive(Debug, Clone)]
+enum Step {
+    NewPool {
+        guest: usize,
+        slot: usize,
+        persistent: bool,
+    },
+    DestroyPool {
+        guest: usize,
+        slot: usize,
+    },
+    Put {
+        place: Place,
+        contents: Contents,
+    },
+    Get {
+        place: Place,
+    },
+    FlushPage {
+        place: Place,
+    },
+    FlushRange {
+        place: Place,
+        count: u64,
+    },
+    FlushObject {
+        place: Place,
+    },
+    Grant {
+        guest: usize,
+    },
+    Reset {
+        guest: usize,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    guest: usize,
+    slot: usize,
+    object: u8,
+    index: u64,
+}
+
+/// Contents are all different, by the seed, and of three lengths when stored.
+#[derive(Debug, Clone, Copy)]
+enum Contents {
+    Filled(u32),
+    Text(u32),
+    Noise(u32),
+}
+
+impl Contents {
+    fn page(self) -> Page {
+        let mut page = [0; PAGE_SIZE];
+        let (seed, words) = match self {
+            Contents::Filled(seed) => (seed, 0),
+            Contents::Text(seed) => (seed, 32),
+            Contents::Noise(seed) => (seed, PAGE_SIZE / 8),
+        };
+        let mut state = u64::from(seed) << 2 | 1;
+        let (chunks, _) = page.as_chunks_mut::<8>();
+        chunks.fill(state.to_le_bytes());
+        for chunk in &mut chunks[..words] {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *chunk = state.to_le_bytes();
+        }
+        page
+    }
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    let index = prop_oneof![0u64..6, Just(u64::MAX), Just(u64::MAX - 1)];
+    (0..GUESTS, 0..POOLS, 0u8..3, index).prop_map(|(guest, slot, object, index)| Place {
+        guest,
+        slot,
+        object,
+        index,
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let contents = (any::<u32>(), 0..3).prop_map(|(seed, kind)| match kind {
+        0 => Contents::Filled(seed),
+        1 => Contents::Text(seed),
+        _ => Contents::Noise(seed),
+    });
+    let count = prop_oneof![0u64..5, Just(u64::MAX)];
+    prop_oneof![
+        2 => (0..GUESTS, 0..POOLS, any::<bool>())
+            .prop_map(|(guest, slot, persistent)| Step::NewPool { guest, slot, persistent }),
+        1 => (0..GUESTS, 0..POOLS).prop_map(|(guest, slot)| Step::DestroyPool { guest, slot }),
+        20 => (place(), contents).prop_map(|(place, contents)| Step::Put { place, contents }),
+        10 => place().prop_map(|place| Step::Get { place }),
+        2 => place().prop_map(|place| Step::FlushPage { place }),
+        2 => (place(), count).prop_map(|(place, count)| Step::FlushRange { place, count }),
+        2 => place().prop_map(|place| Step::FlushObject { place }),
+        2 => (0..GUESTS).prop_map(|guest| Step::Grant { guest }),
+        1 => (0..GUESTS).prop_map(|guest| Step::Reset { guest }),
+    ]
+}
+
+#[derive(Default)]
+struct ModelPool {
+    persistent: bool,
+    pages: BTreeMap<(u8, u64), Page>,
+}
+
+struct Model {
+    pool: Arc<HostPool>,
+    guests: Vec<Guest>,
+    /// By guest and slot: the pool's id and what is in it.
+    pools: Vec<BTreeMap<usize, (u32, ModelPool)>>,
+    credit: Vec<u32>,
+    evictions: u64,
+}
+
+const NO_POOL: u32 = u32::MAX;
+
+fn object(number: u8) -> ObjectId {
+    std::array::from_fn(|at| number.wrapping_add(at as u8))
+}
+
+impl Model {
+    fn new(size: u64) -> Self {
+        let pool = HostPool::new(PoolConfig {
+            credit: 4,
+            max_pools: 2,
+            ..PoolConfig::new(size)
+        });
+        let guests: Vec<_> = (0..GUESTS)
+            .map(|_| pool.register().expect("a guest"))
+            .collect();
+        Model {
+            pools: guests.iter().map(|_| BTreeMap::new()).collect(),
+            credit: vec![0; GUESTS],
+            evictions: 0,
+            pool,
+            guests,
+        }
+    }
+
+    fn find(&mut self, place: Place) -> (&Guest, u32, Option<&mut ModelPool>) {
+        let guest = &self.guests[place.guest];
+        match self.pools[place.guest].get_mut(&place.slot) {
+            Some((id, pool)) => (guest, *id, Some(pool)),
+            None => (guest, NO_POOL, None),
+        }
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::NewPool {
+                guest,
+                slot,
+                persistent,
+            } => self.new_pool(guest, slot, persistent),
+            Step::DestroyPool { guest, slot } => {
+                let expected = self.pools[guest].remove(&slot);
+                let id = expected.as_ref().map_or(NO_POOL, |(id, _)| *id);
+                assert_eq!(
+                    self.guests[guest].destroy_pool(id).is_ok(),
+                    expected.is_some()
+                );
+            }
+            Step::Put { place, contents } => self.put(place, &contents.page()),
+            Step::Get { place } => self.get(place),
+            Step::FlushPage { place } => {
+                let (guest, id, pool) = self.find(place);
+                let flushed = guest.flush_page(id, &object(place.object), place.index);
+                check_flush(flushed, pool, |key| key == (place.object, place.index));
+            }
+            Step::FlushRange { place, count } => {
+                let (guest, id, pool) = self.find(place);
+                let flushed = guest.flush_range(id, &object(place.object), place.index, count);
+                check_flush(flushed, pool, |(object, index)| {
+                    object == place.object && index >= place.index && index - place.index < count
+                });
+            }
+            Step::FlushObject { place } => {
+                let (guest, id, pool) = self.find(place);
+                let flushed = guest.flush_object(id, &object(place.object));
+                check_flush(flushed, pool, |(object, _)| object == place.object);
+            }
+            Step::Grant { guest } => {
+                self.credit[guest] += self.guests[guest].grant_credit();
+                assert!(self.credit[guest] <= 4, "more credit than the limit");
+            }
+            Step::Reset { guest } => {
+                self.guests[guest].reset();
+                self.pools[guest].clear();
+                self.credit[guest] = 0;
+            }
+        }
+        self.check();
+    }
+
+    fn new_pool(&mut self, guest: usize, slot: usize, persistent: bool) {
+        if self.pools[guest].contains_key(&slot) {
+            return;
+        }
+        let kind = if persistent {
+            PoolKind::Persistent
+        } else {
+            PoolKind::Ephemeral
+        };
+        match self.guests[guest].new_pool(kind) {
+            Ok(id) => {
+                let pool = ModelPool {
+                    persistent,
+                    ..ModelPool::default()
+                };
+                self.pools[guest].insert(slot, (id, pool));
+            }
+            Err(error) => {
+                assert_eq!(error, PoolError::Refused);
+                assert_eq!(self.pools[guest].len(), 2, "refused below the limit");
+            }
+        }
+    }
+
+    fn put(&mut self, place: Place, page: &Page) {
+        let had_credit = self.credit[place.guest] > 0;
+        let (guest, id, pool) = self.find(place);
+        let result = guest.put(id, &object(place.object), place.index, page);
+        let Some(pool) = pool else {
+            assert_eq!(result, Err(PoolError::NoSuchPool));
+            return;
+        };
+        let persistent = pool.persistent;
+        pool.pages.remove(&(place.object, place.index));
+        match result {
+            Ok(()) => {
+                pool.pages.insert((place.object, place.index), *page);
+            }
+            Err(error) => {
+                assert_eq!(error, PoolError::Refused);
+                assert!(!(persistent && had_credit), "a promise was broken");
+            }
+        }
+        if persistent && had_credit {
+            self.credit[place.guest] -= 1;
+        }
+    }
+
+    fn get(&mut self, place: Place) {
+        let mut page = [0x5a; PAGE_SIZE];
+        let (guest, id, pool) = self.find(place);
+        let result = guest.get(id, &object(place.object), place.index, &mut page);
+        let Some(pool) = pool else {
+            assert_eq!(result, Err(PoolError::NoSuchPool));
+            return;
+        };
+        let key = (place.object, place.index);
+        if pool.persistent {
+            assert_eq!(
+                result,
+                Ok(pool.pages.contains_key(&key)),
+                "persistent pages are kept"
+            );
+            assert!(
+                pool.pages
+                    .get(&key)
+                    .is_none_or(|expected| *expected == page)
+            );
+        } else {
+            // The model holds evicted pages too: the pool may have less, never other.
+            let expected = pool.pages.remove(&key);
+            if result == Ok(true) {
+                assert!(expected == Some(page), "not what was last put");
+            } else {
+                assert_eq!(result, Ok(false));
+                let evictions = self.pool.stats().evictions;
+                assert!(expected.is_none() || evictions > 0, "a page was lost");
+            }
+        }
+    }
+
+    /// What holds after every step.
+    fn check(&mut self) {
+        self.pool.audit();
+        let stats = self.pool.stats();
+        let persistent: usize = self
+            .pools
+            .iter()
+            .flat_map(BTreeMap::values)
+            .filter(|(_, pool)| pool.persistent)
+            .map(|(_, pool)| pool.pages.len())
+            .sum();
+        assert_eq!(stats.persistent_pages, persistent as u64);
+        assert!(stats.evictions >= self.evictions);
+        self.evictions = stats.evictions;
+        for (guest, credit) in self.guests.iter().zip(&self.credit) {
+            assert_eq!(guest.credit(), *credit);
+        }
+    }
+}
+
+fn check_flush(
+    flushed: Result<u64, PoolError>,
+    pool: Option<&mut ModelPool>,
+    hit: impl Fn((u8, u64)) -> bool,
+) {
+    let Some(pool) = pool else {
+        assert_eq!(flushed, Err(PoolError::NoSuchPool));
+        return;
+    };
+    let before = pool.pages.len();
+    pool.pages.retain(|key, _| !hit(*key));
+    let gone = (before - pool.pages.len()) as u64;
+    let flushed = flushed.expect("the pool exists");
+    if pool.persistent {
+        assert_eq!(flushed, gone);
+    } else {
+        assert!(flushed <= gone);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn behaves_like_the_model(
+        size in prop_oneof![Just(0), 1u64..2_000, 2_000u64..60_000, Just(1 << 30)],
+        steps in prop::collection::vec(step(), 1..250),
+    ) {
+        let mut model = Model::new(size);
+        for guest in 0..GUESTS {
+            model.new_pool(guest, 0, false);
+            model.new_pool(guest, 1, true);
+        }
+        for step in steps {
+            model.apply(step);
+        }
+        let Model { pool, guests, .. } = model;
+        drop(guests);
+        pool.audit();
+        prop_assert_eq!(pool.stats().used_bytes, 0);
+        prop_assert_eq!(pool.stats().promised_pages, 0);
+    }
+}
+
+#[test]
+fn the_oldest_ephemeral_page_goes_first() {
+    let page = Contents::Noise(1).page();
+    let pool = HostPool::new(PoolConfig::new(3 * ledger::WORST_PAGE));
+    let guest = pool.register().expect("a guest");
+    let id = guest.new_pool(PoolKind::Ephemeral).expect("a pool");
+    for number in 0..3 {
+        guest.put(id, &object(number), 0, &page).expect("room");
+    }
+    guest
+        .put(id, &object(0), 0, &page)
+        .expect("room: it replaces");
+    guest
+        .put(id, &object(3), 0, &page)
+        .expect("room: one is evicted");
+    assert_eq!(pool.stats().evictions, 1);
+    let mut got = [0; PAGE_SIZE];
+    let mut has = |number| {
+        guest
+            .get(id, &object(number), 0, &mut got)
+            .expect("the pool exists")
+    };
+    assert!(!has(1), "the page put longest ago");
+    assert!(has(0) && has(2) && has(3));
+}
+
+#[test]
+fn persistent_puts_evict_ephemeral_pages_and_are_refused_without_any() {
+    let page = Contents::Noise(2).page();
+    let pool = HostPool::new(PoolConfig::new(3 * ledger::WORST_PAGE));
+    let guest = pool.register().expect("a guest");
+    let ephemeral = guest.new_pool(PoolKind::Ephemeral).expect("a pool");
+    let persistent = guest.new_pool(PoolKind::Persistent).expect("a pool");
+    for index in 0..3 {
+        guest
+            .put(ephemeral, &object(0), index, &page)
+            .expect("room");
+    }
+    for index in 0..3 {
+        guest
+            .put(persistent, &object(0), index, &page)
+            .expect("room: one is evicted");
+    }
+    assert_eq!(pool.stats().evictions, 3);
+    assert_eq!(
+        guest.put(persistent, &object(0), 3, &page),
+        Err(PoolError::Refused)
+    );
+    assert_eq!(
+        guest.put(ephemeral, &object(0), 3, &page),
+        Err(PoolError::Refused)
+    );
+    guest
+        .put(persistent, &object(0), 2, &page)
+        .expect("room: it replaces");
+    pool.audit();
+}
+
+#[test]
+fn a_range_of_every_index_is_flushed_without_visiting_each() {
+    let pool = HostPool::new(PoolConfig::new(64 << 20));
+    let guest = pool.register().expect("a guest");
+    let id = guest.new_pool(PoolKind::Persistent).expect("a pool");
+    for index in 0..2000 {
+        guest
+            .put(id, &object(1), index << 40, &[7; PAGE_SIZE])
+            .expect("room");
+    }
+    assert_eq!(
+        guest.flush_range(id, &object(1), 1 << 40, u64::MAX),
+        Ok(1999)
+    );
+    assert_eq!(guest.flush_object(id, &object(1)), Ok(1));
+    assert_eq!(pool.stats().used_bytes, 0);
+}

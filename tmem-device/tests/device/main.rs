@@ -1,0 +1,6 @@
+//! The device as a driver meets it: through rings in guest memory.
+
+mod doorbells;
+mod driver;
+mod hostile_rings;
+mod operations;
