@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The page cache of Linux 6.1: where clean pages leave it, where it reads, and every
+ * way in which what the disk would return can change.
+ *
+ * None of these functions is inlined or cloned in the kernels this is for; hooks.c
+ * refuses a kernel where one is missing, doubled, cloned or has other arguments.
+ *
+ * A page that is in the page cache is never got, so the host's copy of it may be
+ * old while it is there. What matters are the ways out of the page cache, and changes
+ * to the disk that do not go through it:
+ *
+ *   __filemap_remove_folio        reclaim: put. Single-page truncation, invalidation
+ *                                 (drop_caches, POSIX_FADV_DONTNEED), splitting: flush
+ *   delete_from_page_cache_batch  truncation, many pages at a time
+ *   truncate_inode_pages_range    truncate, hole punch, collapse, insert and zero range:
+ *                                 also what is held without being cached
+ *   invalidate_inode_pages2_range the same before a direct write, with i_rwsem held
+ *                                 and before its first bio
+ *   iomap_dio_complete            a direct write, after its last bio
+ *   evict                         a deleted inode
+ *   generic_shutdown_super        unmount
+ *   invalidate_bdev               BLKFLSBUF, remount, a changed medium
+ *   ext4_move_extents             defragmentation swaps blocks of two files
+ *   replace_page_cache_page,
+ *   folio_migrate_mapping,
+ *   collapse_file                 another folio takes the place of one in the page
+ *                                 cache. The key stays cached, so an old copy in the
+ *                                 host could not be read; flushed so that nothing
+ *                                 rests on that.
+ *
+ * Direct writes, in order: invalidate_inode_pages2_range() has flushed the range; a page
+ * read and reclaimed before inode_dio_begin() may be put after that; from then until
+ * inode_dio_end() i_dio_count stops puts; iomap_dio_complete() flushes before
+ * inode_dio_end(), and cached pages are invalidated there too.
+ */
+#include <linux/fs.h>
+#include <linux/ftrace.h>
+#include <linux/iomap.h>
+#include <linux/pagemap.h>
+#include <linux/pagevec.h>
+
+#include "../vtmem.h"
+#include "compat.h"
+
+/* Readahead never asks for more than 2 MiB at once (force_page_cache_ra()). */
+#define VTMEM_WINDOW		512
+
+enum {
+	VTMEM_HOOK_READ_PAGES,
+	VTMEM_HOOK_READ_FOLIO,
+	VTMEM_HOOK_TRUNCATE,
+	VTMEM_HOOK_INVALIDATE,
+	VTMEM_HOOK_SHUTDOWN_SUPER,
+	VTMEM_HOOK_MOVE_EXTENTS,
+};
+
+#define VTMEM_ORIGINAL(hook, type) ((type)vtmem_hooks[hook].addr)
+
+/*
+ * fs/iomap/direct-io.c keeps this to itself. vtmem_members has what is used of it.
+ */
+struct vtmem_iomap_dio {
+	struct kiocb *iocb;
+	const struct iomap_dio_ops *dops;
+	loff_t i_size;
+	loff_t size;
+	atomic_t ref;
+	unsigned int flags;
+	int error;
+};
+
+#define VTMEM_IOMAP_DIO_WRITE	(1U << 30)
+
+const struct vtmem_member vtmem_members[] = {
+	{ "iomap_dio", "iocb", offsetof(struct vtmem_iomap_dio, iocb), 8 },
+	{ "iomap_dio", "size", offsetof(struct vtmem_iomap_dio, size), 8 },
+	{ "iomap_dio", "flags", offsetof(struct vtmem_iomap_dio, flags), 4 },
+	{ "iomap_dio", "error", offsetof(struct vtmem_iomap_dio, error), 4 },
+};
+
+const unsigned int vtmem_nr_members = ARRAY_SIZE(vtmem_members);
+
+/* The file systems whose ways to change data all pass through the hooks below. */
+bool vtmem_compat_fs_known(const char *name)
+{
+	return !strcmp(name, "ext4") || !strcmp(name, "ext3") ||
+	       !strcmp(name, "ext2");
+}
+
+/*
+ * Reading
+ */
+
+/* The rest of what mm/readahead.c does with a folio: it is read. */
+static void vtmem_folio_read(struct address_space *mapping, pgoff_t index,
+			     bool put)
+{
+	struct folio *folio = xa_load(&mapping->i_pages, index);
+
+	folio_mark_uptodate(folio);
+	folio_unlock(folio);
+	if (put)
+		folio_put(folio);
+}
+
+/* Hand a part of the window to the file system. */
+static void vtmem_read_rest(struct readahead_control *rac, unsigned int from,
+			    unsigned int to)
+{
+	struct readahead_control part = *rac;
+
+	part._index += from;
+	part._nr_pages = to - from;
+	VTMEM_ORIGINAL(VTMEM_HOOK_READ_PAGES,
+		       void (*)(struct readahead_control *))(&part);
+	rac->_workingset = false;
+}
+
+/*
+ * In place of read_pages(), for one readahead window. Process context; its folios are
+ * locked and in the page cache, each with a reference for the reader to drop;
+ * invalidate_lock is held shared. The host's pages are fetched in as few exits as
+ * possible, then the gaps go to the file system, under one plug so that its bios
+ * still merge.
+ */
+static void vtmem_read_pages(struct readahead_control *rac)
+{
+	DECLARE_BITMAP(held, VTMEM_WINDOW);
+	struct address_space *mapping = rac->mapping;
+	unsigned int nr, i, end;
+	struct blk_plug plug;
+
+	vtmem_hook_enter();
+	nr = readahead_count(rac);
+	bitmap_zero(held, VTMEM_WINDOW);
+	if (nr && nr <= VTMEM_WINDOW && vtmem_cc_wants(mapping->host))
+		vtmem_cc_get(mapping, readahead_index(rac), nr, held);
+
+	if (bitmap_empty(held, VTMEM_WINDOW)) {
+		VTMEM_ORIGINAL(VTMEM_HOOK_READ_PAGES,
+			       void (*)(struct readahead_control *))(rac);
+		vtmem_hook_exit();
+		return;
+	}
+
+	blk_start_plug(&plug);
+	for (i = 0; i < nr; i = end) {
+		if (test_bit(i, held)) {
+			end = i + 1;
+			vtmem_folio_read(mapping, rac->_index + i, true);
+		} else {
+			end = find_next_bit(held, nr, i);
+			vtmem_read_rest(rac, i, end);
+		}
+	}
+	blk_finish_plug(&plug);
+
+	/* As read_pages() leaves it: the window is consumed. */
+	rac->_index += nr;
+	rac->_nr_pages = 0;
+	rac->_batch_count = 0;
+	rac->_workingset = false;
+	vtmem_hook_exit();
+}
+
+/* In place of filemap_read_folio(): one folio, locked; read errors are the file's. */
+static int vtmem_filemap_read_folio(struct file *file, filler_t filler,
+				    struct folio *folio)
+{
+	struct address_space *mapping = folio->mapping;
+	DECLARE_BITMAP(held, 1);
+	int ret = 0;
+
+	vtmem_hook_enter();
+	bitmap_zero(held, 1);
+	/* Other fillers do not read what ->read_folio() would. */
+	if (mapping && filler == mapping->a_ops->read_folio &&
+	    vtmem_cc_wants(mapping->host))
+		vtmem_cc_get(mapping, folio->index, 1, held);
+
+	if (test_bit(0, held)) {
+		folio_clear_error(folio);
+		vtmem_folio_read(mapping, folio->index, false);
+	} else {
+		ret = VTMEM_ORIGINAL(VTMEM_HOOK_READ_FOLIO,
+				     int (*)(struct file *, filler_t,
+					     struct folio *))(file, filler,
+							      folio);
+	}
+	vtmem_hook_exit();
+	return ret;
+}
+
+/*
+ * Removing and changing
+ */
+
+/*
+ * Before __filemap_remove_folio(): i_pages lock held, interrupts off, folio locked. On
+ * the way of reclaim, i_lock is held too and the folio's refcount frozen.
+ */
+static void vtmem_remove_folio(struct pt_regs *regs)
+{
+	vtmem_cc_remove((struct folio *)regs_get_kernel_argument(regs, 0),
+			(void *)regs_get_kernel_argument(regs, 1));
+}
+
+/*
+ * Before delete_from_page_cache_batch(): folios locked. Its only caller,
+ * truncate_inode_pages_range(), is followed by a flush of the whole range, but for
+ * inodes that are evicted from memory and live on.
+ */
+static void vtmem_delete_batch(struct pt_regs *regs)
+{
+	struct address_space *mapping =
+		(struct address_space *)regs_get_kernel_argument(regs, 0);
+	struct folio_batch *fbatch =
+		(struct folio_batch *)regs_get_kernel_argument(regs, 1);
+	unsigned int i;
+
+	if (!(READ_ONCE(mapping->host->i_state) & I_FREEING))
+		return;
+	for (i = 0; i < folio_batch_count(fbatch); i++)
+		vtmem_cc_flush_pages(mapping->host, fbatch->folios[i]->index,
+				     folio_nr_pages(fbatch->folios[i]));
+}
+
+/*
+ * In place of truncate_inode_pages_range(). Process context, usually under
+ * invalidate_lock. The flush comes last: until the page cache is empty there,
+ * reclaim may still put a page, and the caller frees the blocks only after this. Of
+ * pages partly in the range the file system makes new ones, so they go as well.
+ */
+static void vtmem_truncate(struct address_space *mapping, loff_t start,
+			   loff_t end)
+{
+	struct inode *inode = mapping->host;
+	pgoff_t first = start >> PAGE_SHIFT;
+
+	vtmem_hook_enter();
+	VTMEM_ORIGINAL(VTMEM_HOOK_TRUNCATE,
+		       void (*)(struct address_space *, loff_t,
+				loff_t))(mapping, start, end);
+	if (inode && !(READ_ONCE(inode->i_state) & I_FREEING)) {
+		if (end == -1)
+			vtmem_cc_flush_pages(inode, first, U64_MAX);
+		else if (end >= start)
+			vtmem_cc_flush_pages(inode, first,
+					     (end >> PAGE_SHIFT) - first + 1);
+	}
+	vtmem_hook_exit();
+}
+
+/*
+ * In place of invalidate_inode_pages2_range(); end is inclusive. Process context. A
+ * direct write follows, or the file changed on a server. Where a page could not
+ * be removed it may stay, and be older than the disk.
+ */
+static int vtmem_invalidate(struct address_space *mapping, pgoff_t start,
+			    pgoff_t end)
+{
+	struct inode *inode = mapping->host;
+	int ret;
+
+	vtmem_hook_enter();
+	ret = VTMEM_ORIGINAL(VTMEM_HOOK_INVALIDATE,
+			     int (*)(struct address_space *, pgoff_t,
+				     pgoff_t))(mapping, start, end);
+	if (ret)
+		vtmem_cc_distrust(inode);
+	vtmem_cc_flush_pages(inode, start,
+			     end - start == ULONG_MAX ? U64_MAX :
+							(u64)end - start + 1);
+	vtmem_hook_exit();
+	return ret;
+}
+
+/*
+ * Before iomap_dio_complete(). For a write: process context, i_dio_count held, all its
+ * bios done. After an error an unknown part of the range was written, and
+ * pages in the page cache stay as they are.
+ */
+static void vtmem_dio_complete(struct pt_regs *regs)
+{
+	struct vtmem_iomap_dio *dio =
+		(struct vtmem_iomap_dio *)regs_get_kernel_argument(regs, 0);
+	struct inode *inode;
+	pgoff_t first;
+
+	if (!(dio->flags & VTMEM_IOMAP_DIO_WRITE))
+		return;
+	inode = dio->iocb->ki_filp->f_mapping->host;
+	if (dio->error) {
+		vtmem_cc_distrust(inode);
+		vtmem_cc_flush_inode(inode);
+	} else if (dio->size) {
+		first = dio->iocb->ki_pos >> PAGE_SHIFT;
+		vtmem_cc_flush_pages(inode, first,
+				     ((dio->iocb->ki_pos + dio->size - 1) >>
+				      PAGE_SHIFT) - first + 1);
+	}
+}
+
+/*
+ * Before evict(). Process context, reclaim among them; I_FREEING is set, so nothing is
+ * put any more and nobody reads. Before: afterwards the inode number may belong to
+ * another file.
+ */
+static void vtmem_evict(struct pt_regs *regs)
+{
+	struct inode *inode = (struct inode *)regs_get_kernel_argument(regs, 0);
+
+	if (!inode->i_nlink || is_bad_inode(inode))
+		vtmem_cc_flush_inode(inode);
+}
+
+/*
+ * In place of generic_shutdown_super(): s_umount is held for writing, and no file of the
+ * file system is open.
+ */
+static void vtmem_shutdown_super(struct super_block *sb)
+{
+	vtmem_hook_enter();
+	vtmem_mount_shutdown(sb);
+	VTMEM_ORIGINAL(VTMEM_HOOK_SHUTDOWN_SUPER,
+		       void (*)(struct super_block *))(sb);
+	vtmem_mount_forget(sb);
+	vtmem_hook_exit();
+}
+
+/* Before invalidate_bdev(). Process context. */
+static void vtmem_invalidate_bdev(struct pt_regs *regs)
+{
+	vtmem_mount_retire_bdev((struct block_device *)
+				regs_get_kernel_argument(regs, 0));
+}
+
+/*
+ * In place of ext4_move_extents(). Process context; i_rwsem of both inodes held, but
+ * reads go on. Cached pages of the donor are not invalidated.
+ */
+static int vtmem_move_extents(struct file *orig, struct file *donor,
+			      u64 orig_blk, u64 donor_blk, u64 len, u64 *moved)
+{
+	int ret;
+
+	vtmem_hook_enter();
+	vtmem_cc_distrust(file_inode(donor));
+	ret = VTMEM_ORIGINAL(VTMEM_HOOK_MOVE_EXTENTS,
+			     int (*)(struct file *, struct file *, u64, u64, u64,
+				     u64 *))(orig, donor, orig_blk, donor_blk,
+					     len, moved);
+	vtmem_cc_flush_inode(file_inode(orig));
+	vtmem_cc_flush_inode(file_inode(donor));
+	vtmem_hook_exit();
+	return ret;
+}
+
+/*
+ * Before one folio replaces another. Process context, the old one locked.
+ */
+static void vtmem_replace_page(struct pt_regs *regs)
+{
+	struct folio *old = page_folio((struct page *)
+				       regs_get_kernel_argument(regs, 0));
+
+	vtmem_cc_flush_pages(old->mapping->host, old->index, 1);
+}
+
+static void vtmem_migrate_folio(struct pt_regs *regs)
+{
+	struct address_space *mapping =
+		(struct address_space *)regs_get_kernel_argument(regs, 0);
+	struct folio *folio =
+		(struct folio *)regs_get_kernel_argument(regs, 2);
+
+	/* Not for anonymous memory and the swap cache. */
+	if (mapping && mapping->host)
+		vtmem_cc_flush_pages(mapping->host, folio->index,
+				     folio_nr_pages(folio));
+}
+
+static void vtmem_collapse_file(struct pt_regs *regs)
+{
+	struct file *file = (struct file *)regs_get_kernel_argument(regs, 2);
+
+	vtmem_cc_flush_pages(file->f_mapping->host,
+			     regs_get_kernel_argument(regs, 3), HPAGE_PMD_NR);
+}
+
+struct vtmem_hook vtmem_hooks[] = {
+	[VTMEM_HOOK_READ_PAGES] = {
+		.name = "read_pages", .args = "*readahead_control",
+		.replacement = vtmem_read_pages,
+	},
+	[VTMEM_HOOK_READ_FOLIO] = {
+		.name = "filemap_read_folio", .args = "*file * *folio",
+		.replacement = vtmem_filemap_read_folio,
+	},
+	[VTMEM_HOOK_TRUNCATE] = {
+		.name = "truncate_inode_pages_range",
+		.args = "*address_space 8 8",
+		.replacement = vtmem_truncate,
+	},
+	[VTMEM_HOOK_INVALIDATE] = {
+		.name = "invalidate_inode_pages2_range",
+		.args = "*address_space 8 8",
+		.replacement = vtmem_invalidate,
+	},
+	[VTMEM_HOOK_SHUTDOWN_SUPER] = {
+		.name = "generic_shutdown_super", .args = "*super_block",
+		.replacement = vtmem_shutdown_super,
+	},
+	[VTMEM_HOOK_MOVE_EXTENTS] = {
+		.name = "ext4_move_extents", .args = "*file *file 8 8 8 *",
+		.replacement = vtmem_move_extents,
+	},
+	{
+		.name = "__filemap_remove_folio", .args = "*folio *",
+		.entry = vtmem_remove_folio,
+	},
+	{
+		.name = "delete_from_page_cache_batch",
+		.args = "*address_space *folio_batch",
+		.entry = vtmem_delete_batch,
+	},
+	{
+		.name = "iomap_dio_complete", .args = "*iomap_dio",
+		.entry = vtmem_dio_complete,
+	},
+	{
+		.name = "evict", .args = "*inode", .entry = vtmem_evict,
+	},
+	{
+		.name = "invalidate_bdev", .args = "*block_device",
+		.entry = vtmem_invalidate_bdev,
+	},
+	{
+		.name = "replace_page_cache_page", .args = "*page *page",
+		.entry = vtmem_replace_page,
+	},
+	{
+		.name = "folio_migrate_mapping",
+		.args = "*address_space *folio *folio 4",
+		.entry = vtmem_migrate_folio,
+	},
+	{
+		.name = "collapse_file",
+		.args = "*mm_struct 8 *file 8 *collapse_control",
+		.entry = vtmem_collapse_file,
+	},
+};
+
+const unsigned int vtmem_nr_hooks = ARRAY_SIZE(vtmem_hooks);

@@ -1,0 +1,543 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Descriptor chains on the three virtqueues, and what to do about a device that
+ * does not keep its side of virtio_tmem_wire.h.
+ *
+ * Queue 0 takes batches (staging.c) and answers when it likes. Nobody sleeps for
+ * its answers, so its interrupt stays off: the used ring is read when the next
+ * batch goes out, by the staging timer, and when room is short.
+ *
+ * Queue 1 is synchronous: the doorbell's exit executes the chain, and everything
+ * that was available on queue 0 before it. The driver thus never waits for the
+ * host with a lock held, beyond the length of that exit, and never allocates.
+ */
+#include <linux/delay.h>
+#include <linux/ktime.h>
+#include <linux/slab.h>
+#include <linux/virtio_config.h>
+
+#include "vtmem.h"
+
+/*
+ * A conforming device has answered when the doorbell returns. One that serves
+ * queue 1 from a thread still works, slowly; one that does not answer for this
+ * long is given up.
+ */
+#define VTMEM_ANSWER_NS		NSEC_PER_SEC
+
+void vtmem_credit_add(struct vtmem *vt, u64 pages)
+{
+	if (pages)
+		atomic64_add(pages, &vt->credit);
+}
+
+/* Spend one page of credit, if there is one. Any context. */
+bool vtmem_credit_take(struct vtmem *vt)
+{
+	return atomic64_dec_if_positive(&vt->credit) >= 0;
+}
+
+void vtmem_fill_op(struct vtmem_op *op, u16 type, const struct vtmem_key *key,
+		   u64 arg)
+{
+	__le64 object = cpu_to_le64(key->object);
+
+	op->type = cpu_to_le16(type);
+	op->flags = 0;
+	op->pool = cpu_to_le32(key->pool);
+	memset(op->object, 0, sizeof(op->object));
+	memcpy(op->object, &object, sizeof(object));
+	op->index = cpu_to_le64(key->index);
+	op->arg = cpu_to_le64(arg);
+}
+
+/*
+ * Give the device up. Any context, any lock held. The rest is done by a worker,
+ * since a reset may sleep on some transports.
+ */
+void vtmem_break(struct vtmem *vt, const char *why)
+{
+	if (cmpxchg(&vt->broken, false, true))
+		return;
+	dev_err(&vt->vdev->dev,
+		"%s: transcendent memory is off until the driver is loaded again\n",
+		why);
+	queue_work(vt->wq, &vt->break_work);
+}
+
+/* vt->broken has been set. Whoever looked at it before may finish. */
+static void vtmem_queues_reset(struct vtmem *vt)
+{
+	spin_lock_irq(&vt->put_lock);
+	spin_unlock_irq(&vt->put_lock);
+	spin_lock_irq(&vt->get_lock);
+	spin_unlock_irq(&vt->get_lock);
+	spin_lock_irq(&vt->event_lock);
+	spin_unlock_irq(&vt->event_lock);
+
+	virtio_break_device(vt->vdev);
+	virtio_reset_device(vt->vdev);
+}
+
+static void vtmem_break_work(struct work_struct *work)
+{
+	struct vtmem *vt = container_of(work, struct vtmem, break_work);
+
+	vtmem_queues_reset(vt);
+	vtmem_staging_fail(vt);
+	complete_all(&vt->reset);
+}
+
+/*
+ * After -EINPROGRESS from vtmem_sync_run(): the device still had the caller's
+ * pages. Returns when it no longer has. May sleep.
+ */
+void vtmem_wait_reset(struct vtmem *vt)
+{
+	wait_for_completion(&vt->reset);
+}
+
+/* An answer to a chain of nr operations that has the right shape. */
+static bool vtmem_response_ok(struct vtmem_ctl *ctl, unsigned int nr,
+			      unsigned int len)
+{
+	return len >= sizeof(ctl->resp) + nr * sizeof(ctl->results[0]) &&
+	       le32_to_cpu(ctl->resp.nr_ops) == nr;
+}
+
+static bool vtmem_op_is_flush(u16 type)
+{
+	return type == VTMEM_OP_FLUSH_PAGE || type == VTMEM_OP_FLUSH_RANGE ||
+	       type == VTMEM_OP_FLUSH_OBJECT;
+}
+
+/* A flush that the host did not execute would let a stale page be read. */
+static void vtmem_check_flush(struct vtmem *vt, u16 type, u32 status)
+{
+	if (vtmem_op_is_flush(type) && status != VTMEM_S_OK &&
+	    status != VTMEM_S_ABSENT)
+		vtmem_break(vt, "the host did not execute a flush");
+}
+
+/*
+ * Queue 0
+ */
+
+/*
+ * Make a batch available, in order, without ringing. Called under the staging
+ * lock, which nests outside put_lock. False if the device is broken; the batch
+ * is then dealt with by vtmem_staging_fail().
+ */
+bool vtmem_put_submit(struct vtmem *vt, struct vtmem_batch *b)
+{
+	struct vtmem_ctl *ctl = b->ctl;
+	struct scatterlist req, data, resp;
+	struct scatterlist *sgs[3];
+	unsigned int out = 0;
+	int err = -EIO;
+
+	ctl->req.nr_ops = cpu_to_le32(b->nr_ops);
+	ctl->req.flags = 0;
+	ctl->resp.nr_ops = 0;
+
+	sg_init_one(&req, &ctl->req,
+		    sizeof(ctl->req) + b->nr_ops * sizeof(ctl->ops[0]));
+	sgs[out++] = &req;
+	if (b->nr_puts) {
+		sg_init_one(&data, b->data, b->nr_puts * VTMEM_PAGE_SIZE);
+		sgs[out++] = &data;
+	}
+	sg_init_one(&resp, &ctl->resp,
+		    sizeof(ctl->resp) + b->nr_ops * sizeof(ctl->results[0]));
+	sgs[out] = &resp;
+
+	spin_lock(&vt->put_lock);
+	if (!vtmem_broken(vt))
+		err = virtqueue_add_sgs(vt->vq[VTMEM_QUEUE_PUT], sgs, out, 1, b,
+					GFP_ATOMIC);
+	spin_unlock(&vt->put_lock);
+
+	if (err) {
+		/* The ring holds every batch there is (vtmem_staging_init). */
+		vtmem_break(vt, "queue 0 takes no more chains");
+		return false;
+	}
+	vtmem_count(VTMEM_CHAINS_PUT, 1);
+	return true;
+}
+
+/* Ring queue 0, if the device wants to hear. Any context. */
+void vtmem_put_notify(struct vtmem *vt)
+{
+	struct virtqueue *vq = vt->vq[VTMEM_QUEUE_PUT];
+	unsigned long flags;
+	bool kick = false;
+
+	spin_lock_irqsave(&vt->put_lock, flags);
+	if (!vtmem_broken(vt))
+		kick = virtqueue_kick_prepare(vq);
+	spin_unlock_irqrestore(&vt->put_lock, flags);
+
+	if (kick) {
+		vtmem_count(VTMEM_DOORBELLS_PUT, 1);
+		virtqueue_notify(vq);
+	}
+}
+
+/*
+ * The device is done with a batch. Runs without locks of ours, or under a staging
+ * lock: what needs more than counting goes to swapdev's worker.
+ */
+static void vtmem_put_done(struct vtmem *vt, struct vtmem_batch *b,
+			   unsigned int len)
+{
+	struct vtmem_ctl *ctl = b->ctl;
+	bool lost = false;
+	unsigned int i;
+
+	if (!vtmem_response_ok(ctl, b->nr_ops, len)) {
+		vtmem_break(vt, "malformed response on queue 0");
+		for (i = 0; i < b->nr_ops; i++)
+			ctl->results[i].status = cpu_to_le32(VTMEM_S_INVALID);
+	} else {
+		vtmem_credit_add(vt, le32_to_cpu(ctl->resp.credit));
+	}
+
+	for (i = 0; i < b->nr_ops; i++) {
+		u32 status = le32_to_cpu(READ_ONCE(ctl->results[i].status));
+		u16 type = le16_to_cpu(ctl->ops[i].type);
+
+		vtmem_check_flush(vt, type, status);
+		if (type != VTMEM_OP_PUT || status == VTMEM_S_OK)
+			continue;
+		vtmem_count(VTMEM_PUTS_REFUSED, 1);
+		lost |= b->slot[i];
+	}
+
+	if (lost)
+		vtmem_swap_batch_failed(vt, b);
+	else
+		vtmem_batch_free(b);
+}
+
+/*
+ * Collect finished batches. Any context, also under a staging lock. True if there
+ * was one.
+ */
+bool vtmem_reap(struct vtmem *vt)
+{
+	struct vtmem_batch *b;
+	unsigned long flags;
+	unsigned int len;
+	bool any = false;
+
+	for (;;) {
+		b = NULL;
+		spin_lock_irqsave(&vt->put_lock, flags);
+		if (!vtmem_broken(vt))
+			b = virtqueue_get_buf(vt->vq[VTMEM_QUEUE_PUT], &len);
+		/* No longer in flight: vtmem_staging_fail() is not to touch it. */
+		if (b)
+			WRITE_ONCE(b->state, VTMEM_BATCH_DONE);
+		spin_unlock_irqrestore(&vt->put_lock, flags);
+		if (!b)
+			return any;
+		vtmem_put_done(vt, b, len);
+		any = true;
+	}
+}
+
+static void vtmem_put_callback(struct virtqueue *vq)
+{
+	vtmem_reap(vq->vdev->priv);
+}
+
+/*
+ * Queue 1. begin, then operations and the pages for gets, then run, then statuses,
+ * then end. get_lock is held and interrupts are off all the way: i_pages locks,
+ * which interrupts take, nest outside of get_lock.
+ */
+void vtmem_sync_begin(struct vtmem *vt, unsigned long *flags)
+{
+	spin_lock_irqsave(&vt->get_lock, *flags);
+	vt->get_ops = 0;
+	vt->get_segs = 0;
+}
+
+bool vtmem_sync_has_room(struct vtmem *vt, unsigned int segs)
+{
+	return vt->get_ops < VTMEM_BATCH_OPS &&
+	       vt->get_segs + segs <= VTMEM_GET_SEGS;
+}
+
+unsigned int vtmem_sync_op(struct vtmem *vt, u16 type,
+			   const struct vtmem_key *key, u64 arg)
+{
+	unsigned int i = vt->get_ops++;
+
+	vtmem_fill_op(&vt->get_ctl->ops[i], type, key, arg);
+	vt->get_ctl->results[i].status = cpu_to_le32(VTMEM_S_INVALID);
+	return i;
+}
+
+/* Where the last get's page, or its next piece, is to go. */
+void vtmem_sync_page(struct vtmem *vt, struct page *page, unsigned int offset,
+		     unsigned int len)
+{
+	struct scatterlist *sg = &vt->get_in[vt->get_segs];
+
+	/* get_in[0] is the response; neighbours in memory share a descriptor. */
+	if (vt->get_segs &&
+	    sg_phys(sg) + sg->length == page_to_phys(page) + offset) {
+		sg->length += len;
+		return;
+	}
+	vt->get_segs++;
+	sg_set_page(sg + 1, page, len, offset);
+}
+
+/*
+ * 0: executed. -EIO: not executed, and the device has nothing of it.
+ * -EINPROGRESS: no answer; before the pages of the chain may be used again,
+ * call vtmem_wait_reset().
+ */
+int vtmem_sync_run(struct vtmem *vt)
+{
+	struct virtqueue *vq = vt->vq[VTMEM_QUEUE_GET];
+	struct vtmem_ctl *ctl = vt->get_ctl;
+	struct scatterlist *sgs[] = { &vt->get_out, &vt->get_in[0] };
+	struct scatterlist *last = &vt->get_in[vt->get_segs];
+	unsigned int nr = vt->get_ops;
+	unsigned int len, i;
+	u64 start;
+	int err;
+
+	if (vtmem_broken(vt))
+		return -EIO;
+
+	ctl->req.nr_ops = cpu_to_le32(nr);
+	ctl->req.flags = 0;
+	ctl->resp.nr_ops = 0;
+	sg_init_one(&vt->get_out, &ctl->req,
+		    sizeof(ctl->req) + nr * sizeof(ctl->ops[0]));
+	sg_set_buf(&vt->get_in[0], &ctl->resp,
+		   sizeof(ctl->resp) + nr * sizeof(ctl->results[0]));
+
+	sg_mark_end(last);
+	err = virtqueue_add_sgs(vq, sgs, 1, 1, vt, GFP_ATOMIC);
+	sg_unmark_end(last);
+	if (err) {
+		vtmem_break(vt, "queue 1 takes no chain");
+		return -EIO;
+	}
+	vtmem_count(VTMEM_CHAINS_GET, 1);
+	vtmem_count(VTMEM_DOORBELLS_GET, 1);
+
+	/* Ring in any case: the exit is what executes the chain. */
+	virtqueue_kick_prepare(vq);
+	virtqueue_notify(vq);
+
+	start = ktime_get_mono_fast_ns();
+	while (!virtqueue_get_buf(vq, &len)) {
+		if (virtqueue_is_broken(vq) ||
+		    ktime_get_mono_fast_ns() - start > VTMEM_ANSWER_NS) {
+			vtmem_break(vt, "no answer on queue 1");
+			return -EINPROGRESS;
+		}
+		udelay(1);
+	}
+
+	if (!vtmem_response_ok(ctl, nr, len)) {
+		vtmem_break(vt, "malformed response on queue 1");
+		return -EIO;
+	}
+	vtmem_credit_add(vt, le32_to_cpu(ctl->resp.credit));
+	for (i = 0; i < nr; i++)
+		vtmem_check_flush(vt, le16_to_cpu(ctl->ops[i].type),
+				  vtmem_sync_status(vt, i));
+	return 0;
+}
+
+u32 vtmem_sync_status(struct vtmem *vt, unsigned int op)
+{
+	return le32_to_cpu(READ_ONCE(vt->get_ctl->results[op].status));
+}
+
+u32 vtmem_sync_value(struct vtmem *vt, unsigned int op)
+{
+	return le32_to_cpu(READ_ONCE(vt->get_ctl->results[op].value));
+}
+
+void vtmem_sync_end(struct vtmem *vt, unsigned long flags)
+{
+	spin_unlock_irqrestore(&vt->get_lock, flags);
+}
+
+/*
+ * Have the host execute everything on queue 0 now, and collect the answers. Works
+ * in any context and allocates nothing; costs one exit.
+ */
+void vtmem_drain(struct vtmem *vt)
+{
+	static const struct vtmem_key none;
+	unsigned long flags;
+
+	vtmem_count(VTMEM_DRAINS, 1);
+	vtmem_sync_begin(vt, &flags);
+	vtmem_sync_op(vt, VTMEM_OP_NOP, &none, 0);
+	vtmem_sync_run(vt);
+	vtmem_sync_end(vt, flags);
+	vtmem_reap(vt);
+}
+
+int vtmem_pool_create(struct vtmem *vt, u64 kind, u32 *pool)
+{
+	static const struct vtmem_key none;
+	unsigned long flags;
+	unsigned int op;
+	int err;
+
+	vtmem_sync_begin(vt, &flags);
+	op = vtmem_sync_op(vt, VTMEM_OP_NEW_POOL, &none, kind);
+	err = vtmem_sync_run(vt);
+	if (!err) {
+		if (vtmem_sync_status(vt, op) == VTMEM_S_OK)
+			*pool = vtmem_sync_value(vt, op);
+		else
+			err = -ENOSPC;
+	}
+	vtmem_sync_end(vt, flags);
+	return err;
+}
+
+/* The caller has seen to it that nobody stages for the pool any more. */
+void vtmem_pool_destroy(struct vtmem *vt, u32 pool)
+{
+	const struct vtmem_key key = { .pool = pool };
+	unsigned long flags;
+
+	vtmem_submit_all(vt);
+	vtmem_sync_begin(vt, &flags);
+	vtmem_sync_op(vt, VTMEM_OP_DESTROY_POOL, &key, 0);
+	vtmem_sync_run(vt);
+	vtmem_sync_end(vt, flags);
+	vtmem_reap(vt);
+}
+
+/*
+ * Queue 2
+ */
+static void vtmem_event_offer(struct vtmem *vt, struct vtmem_event *ev)
+{
+	struct scatterlist sg;
+
+	sg_init_one(&sg, ev, sizeof(*ev));
+	virtqueue_add_inbuf(vt->vq[VTMEM_QUEUE_EVENT], &sg, 1, ev, GFP_ATOMIC);
+}
+
+/* Interrupt context. */
+static void vtmem_event_callback(struct virtqueue *vq)
+{
+	struct vtmem *vt = vq->vdev->priv;
+	struct vtmem_event *ev;
+	unsigned long flags;
+	unsigned int len;
+
+	spin_lock_irqsave(&vt->event_lock, flags);
+	while (!vtmem_broken(vt) && (ev = virtqueue_get_buf(vq, &len))) {
+		if (len >= sizeof(*ev) &&
+		    le32_to_cpu(ev->type) == VTMEM_EV_CREDIT)
+			vtmem_credit_add(vt, le64_to_cpu(ev->value));
+		vtmem_event_offer(vt, ev);
+	}
+	if (!vtmem_broken(vt))
+		virtqueue_kick(vq);
+	spin_unlock_irqrestore(&vt->event_lock, flags);
+}
+
+int vtmem_queues_init(struct vtmem *vt)
+{
+	static vq_callback_t *callbacks[] = {
+		[VTMEM_QUEUE_PUT] = vtmem_put_callback,
+		[VTMEM_QUEUE_GET] = NULL,
+		[VTMEM_QUEUE_EVENT] = vtmem_event_callback,
+	};
+	static const char * const names[] = {
+		[VTMEM_QUEUE_PUT] = "put",
+		[VTMEM_QUEUE_GET] = "get",
+		[VTMEM_QUEUE_EVENT] = "event",
+	};
+	unsigned int i;
+	int err;
+
+	BUILD_BUG_ON(sizeof(struct vtmem_ctl) > PAGE_SIZE);
+
+	spin_lock_init(&vt->put_lock);
+	spin_lock_init(&vt->get_lock);
+	spin_lock_init(&vt->event_lock);
+	init_completion(&vt->reset);
+	INIT_WORK(&vt->break_work, vtmem_break_work);
+	sg_init_table(vt->get_in, ARRAY_SIZE(vt->get_in));
+
+	vt->get_ctl = kzalloc(sizeof(*vt->get_ctl), GFP_KERNEL);
+	vt->events = kcalloc(VTMEM_NR_EVENTS, sizeof(*vt->events), GFP_KERNEL);
+	if (!vt->get_ctl || !vt->events) {
+		err = -ENOMEM;
+		goto free;
+	}
+
+	err = virtio_find_vqs(vt->vdev, VTMEM_NR_QUEUES, vt->vq, callbacks,
+			      names, NULL);
+	if (err) {
+		dev_err(&vt->vdev->dev, "cannot set up the queues: %d\n", err);
+		goto free;
+	}
+	if (virtqueue_get_vring_size(vt->vq[VTMEM_QUEUE_GET]) <
+	    2 + VTMEM_GET_SEGS) {
+		dev_err(&vt->vdev->dev,
+			"queue 1 has %u entries, and %u are needed\n",
+			virtqueue_get_vring_size(vt->vq[VTMEM_QUEUE_GET]),
+			2 + VTMEM_GET_SEGS);
+		err = -EINVAL;
+		goto del;
+	}
+	virtqueue_disable_cb(vt->vq[VTMEM_QUEUE_PUT]);
+	virtqueue_disable_cb(vt->vq[VTMEM_QUEUE_GET]);
+
+	if (virtio_has_feature(vt->vdev, VTMEM_F_EVENTS)) {
+		unsigned int nr =
+			virtqueue_get_vring_size(vt->vq[VTMEM_QUEUE_EVENT]);
+
+		for (i = 0; i < min_t(unsigned int, nr, VTMEM_NR_EVENTS); i++)
+			vtmem_event_offer(vt, &vt->events[i]);
+	}
+	return 0;
+
+del:
+	vt->vdev->config->del_vqs(vt->vdev);
+free:
+	kfree(vt->events);
+	kfree(vt->get_ctl);
+	return err;
+}
+
+/* Nobody starts anything any more. Afterwards the device reaches no memory. */
+void vtmem_queues_stop(struct vtmem *vt)
+{
+	bool broken = cmpxchg(&vt->broken, false, true);
+
+	if (broken) {
+		vtmem_wait_reset(vt);
+		flush_work(&vt->break_work);
+	} else {
+		vtmem_queues_reset(vt);
+	}
+	virtio_synchronize_cbs(vt->vdev);
+}
+
+void vtmem_queues_exit(struct vtmem *vt)
+{
+	vt->vdev->config->del_vqs(vt->vdev);
+	kfree(vt->events);
+	kfree(vt->get_ctl);
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What swapdev.c and swapload.c share.
+ */
+#ifndef VTMEM_SWAP_H
+#define VTMEM_SWAP_H
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+
+#include "vtmem.h"
+
+#define VTMEM_SLOT_LOCKS	64
+/* Slots of one object: as many as share a bucket of vtmem.owner. */
+#define VTMEM_SLOT_OBJECT_SHIFT	10
+
+/*
+ * Where the page of a slot is. The upper bits of an entry count its stores, so that a
+ * late answer to an older one is recognized: there are fewer pages in staging than
+ * the count has values.
+ */
+#define VTMEM_SLOT_LOWER	0	/* the real device has it, if anything does */
+#define VTMEM_SLOT_HOST		1	/* the host has it, or a batch on its way */
+#define VTMEM_SLOT_RESCUE	2	/* refused after all: going to the real device */
+#define VTMEM_SLOT_LOST		3	/* ... which failed too */
+#define VTMEM_SLOT_STATE	3
+
+struct vtmem_swap {
+	struct vtmem *vt;
+	struct gendisk *disk;
+	struct block_device *lower;
+	u32 pool;
+	sector_t nr_slots;
+	bool dead;		/* vt is going: see vtmem_swap_exit() */
+	u16 *slots;		/* under slot_lock[] */
+	spinlock_t slot_lock[VTMEM_SLOT_LOCKS];
+
+	/*
+	 * One worker does what may sleep: first it writes the pages of failed batches to
+	 * the real device, then it tries deferred bios again.
+	 */
+	struct work_struct work;
+	spinlock_t lock;	/* failed, deferred */
+	struct list_head failed;
+	struct bio_list deferred;
+	struct bio rescue_bio;
+	struct bio_vec rescue_vec;
+};
+
+static inline sector_t vtmem_slot(struct bio *bio)
+{
+	return bio->bi_iter.bi_sector >> PAGE_SECTORS_SHIFT;
+}
+
+static inline spinlock_t *vtmem_slot_lock(struct vtmem_swap *sw, sector_t slot)
+{
+	return &sw->slot_lock[slot % VTMEM_SLOT_LOCKS];
+}
+
+static inline u16 vtmem_slot_next(u16 entry, u16 state)
+{
+	return ((entry & ~VTMEM_SLOT_STATE) + VTMEM_SLOT_STATE + 1) | state;
+}
+
+static inline struct vtmem_key vtmem_slot_key(struct vtmem_swap *sw,
+					      sector_t slot)
+{
+	return (struct vtmem_key){
+		.pool = sw->pool,
+		.object = slot >> VTMEM_SLOT_OBJECT_SHIFT,
+		.index = slot,
+	};
+}
+
+/* swapdev.c */
+void vtmem_swap_store(struct vtmem_swap *sw, struct bio *bio);
+void vtmem_swap_pass(struct vtmem_swap *sw, struct bio *bio);
+void vtmem_swap_queue_work(struct vtmem_swap *sw);
+
+/* swapload.c */
+void vtmem_swap_load(struct vtmem_swap *sw, struct bio *bio);
+void vtmem_swap_defer(struct vtmem_swap *sw, struct bio *bio);
+void vtmem_swap_work(struct work_struct *work);
+void vtmem_swap_wait_loads(void);
+
+#endif /* VTMEM_SWAP_H */

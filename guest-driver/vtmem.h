@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * virtio-tmem guest driver: what its parts share.
+ *
+ *   main.c        the virtio driver: probe, remove, module parameters
+ *   queue.c       descriptor chains on the virtqueues; a device that misbehaves
+ *   staging.c     per-CPU batches of puts and flushes, order per object
+ *   cleancache.c  which pages are put, got and flushed
+ *   mounts.c      which file systems take part; one ephemeral pool for each
+ *   hooks.c       attaching to and detaching from the page cache
+ *   compat/       everything that depends on the kernel's version
+ *   swapdev.c     /dev/vtmemswap0; swapload.c: its reads and its second chances
+ *   stats.c       debugfs
+ *
+ * Lock order, outermost first. All but the first two are taken with interrupts
+ * off, since puts and flushes come from under the i_pages lock, which is taken in
+ * interrupts too:
+ *
+ *   vtmem_mounts_mutex
+ *   swap_info_struct.lock, page and i_pages locks  (the kernel's)
+ *     vtmem_swap.slot_lock[]
+ *       vtmem_staging.lock                        (one at a time)
+ *         vtmem.put_lock                          (queue 0)
+ *         vtmem.get_lock                          (queue 1)
+ *           vtmem_swap.lock                       (failed batches, deferred bios)
+ */
+#ifndef VTMEM_H
+#define VTMEM_H
+
+#include <linux/atomic.h>
+#include <linux/bio.h>
+#include <linux/completion.h>
+#include <linux/fs.h>
+#include <linux/mm_types.h>
+#include <linux/percpu.h>
+#include <linux/scatterlist.h>
+#include <linux/spinlock.h>
+#include <linux/timer.h>
+#include <linux/virtio.h>
+#include <linux/workqueue.h>
+
+#include "virtio_tmem_wire.h"
+
+/* Operations in a chain; a device takes at least as many. */
+#define VTMEM_BATCH_OPS		64
+/* Pieces of memory that one chain on queue 1 can fill. */
+#define VTMEM_GET_SEGS		128
+#define VTMEM_NR_EVENTS		16
+#define VTMEM_OWNER_BITS	12
+
+struct vtmem_swap;
+
+struct vtmem_key {
+	u32 pool;
+	u64 object;
+	u64 index;
+};
+
+/*
+ * Request and response of one chain: a single allocation, never larger than a
+ * page. The device reads the first half and writes the second.
+ */
+struct vtmem_ctl {
+	struct vtmem_req_hdr req;
+	struct vtmem_op ops[VTMEM_BATCH_OPS];
+	struct vtmem_resp_hdr resp ____cacheline_aligned;
+	struct vtmem_result results[VTMEM_BATCH_OPS];
+};
+
+enum vtmem_batch_state {
+	VTMEM_BATCH_FREE,
+	VTMEM_BATCH_OPEN,	/* takes operations; under vtmem_staging.lock */
+	VTMEM_BATCH_IN_FLIGHT,	/* the device's until it is in the used ring */
+	VTMEM_BATCH_DONE,	/* answered; vtmem_reap() looks at the answer */
+	VTMEM_BATCH_FAILED,	/* swapdev still needs its pages */
+};
+
+struct vtmem_batch {
+	enum vtmem_batch_state state;
+	unsigned int nr_ops;
+	unsigned int nr_puts;
+	unsigned int max_puts;
+	struct list_head node;
+	struct vtmem_ctl *ctl;
+	void *data;		/* max_puts pages, physically contiguous */
+	unsigned int order;
+	u16 bucket[VTMEM_BATCH_OPS];	/* of vtmem.owner */
+	/* Of a persistent put: what vtmem_swap.slots held for it. Else 0. */
+	u16 slot[VTMEM_BATCH_OPS];
+};
+
+struct vtmem_staging {
+	spinlock_t lock;
+	struct vtmem *vt;
+	struct vtmem_batch *open;
+	struct vtmem_batch *batches;
+	struct timer_list timer;
+} ____cacheline_aligned_in_smp;
+
+struct vtmem {
+	struct virtio_device *vdev;
+	struct virtqueue *vq[VTMEM_NR_QUEUES];
+	struct workqueue_struct *wq;
+
+	/*
+	 * The device broke its contract, or said that it needs a reset. Set once;
+	 * from then on no queue is touched, gets miss and puts are refused. reset
+	 * completes when the device can no longer reach the guest's memory.
+	 */
+	bool broken;
+	struct work_struct break_work;
+	struct completion reset;
+
+	spinlock_t put_lock;	/* queue 0 */
+
+	spinlock_t get_lock;	/* queue 1 and what follows */
+	struct vtmem_ctl *get_ctl;
+	unsigned int get_ops;
+	unsigned int get_segs;
+	struct scatterlist get_out;
+	struct scatterlist get_in[1 + VTMEM_GET_SEGS];
+
+	/* Persistent pages that the host still promises to take. */
+	atomic64_t credit;
+
+	unsigned int nr_staging;
+	unsigned int nr_batches;	/* per staging */
+	struct vtmem_staging *staging;
+	atomic_t *owner;
+
+	struct vtmem_event *events;
+	spinlock_t event_lock;
+
+	struct vtmem_swap *swap;
+	bool cleancache;	/* its hooks are attached */
+};
+
+static inline bool vtmem_broken(struct vtmem *vt)
+{
+	return READ_ONCE(vt->broken);
+}
+
+/* main.c */
+extern unsigned int vtmem_flush_ms;
+
+/* queue.c */
+int vtmem_queues_init(struct vtmem *vt);
+void vtmem_queues_stop(struct vtmem *vt);
+void vtmem_queues_exit(struct vtmem *vt);
+void vtmem_break(struct vtmem *vt, const char *why);
+void vtmem_wait_reset(struct vtmem *vt);
+void vtmem_fill_op(struct vtmem_op *op, u16 type, const struct vtmem_key *key,
+		   u64 arg);
+bool vtmem_put_submit(struct vtmem *vt, struct vtmem_batch *b);
+void vtmem_put_notify(struct vtmem *vt);
+bool vtmem_reap(struct vtmem *vt);
+void vtmem_drain(struct vtmem *vt);
+
+void vtmem_sync_begin(struct vtmem *vt, unsigned long *flags);
+bool vtmem_sync_has_room(struct vtmem *vt, unsigned int segs);
+unsigned int vtmem_sync_op(struct vtmem *vt, u16 type,
+			   const struct vtmem_key *key, u64 arg);
+void vtmem_sync_page(struct vtmem *vt, struct page *page, unsigned int offset,
+		     unsigned int len);
+int vtmem_sync_run(struct vtmem *vt);
+u32 vtmem_sync_status(struct vtmem *vt, unsigned int op);
+u32 vtmem_sync_value(struct vtmem *vt, unsigned int op);
+void vtmem_sync_end(struct vtmem *vt, unsigned long flags);
+int vtmem_pool_create(struct vtmem *vt, u64 kind, u32 *pool);
+void vtmem_pool_destroy(struct vtmem *vt, u32 pool);
+
+bool vtmem_credit_take(struct vtmem *vt);
+void vtmem_credit_add(struct vtmem *vt, u64 pages);
+
+/* staging.c */
+int vtmem_staging_init(struct vtmem *vt, unsigned int ring_size);
+void vtmem_staging_exit(struct vtmem *vt);
+bool vtmem_stage_page(struct vtmem *vt, const struct vtmem_key *key,
+		      struct page *page);
+bool vtmem_stage_bio(struct vtmem *vt, const struct vtmem_key *key,
+		     struct bio *bio, u16 slot);
+void vtmem_flush(struct vtmem *vt, u16 type, const struct vtmem_key *key,
+		 u64 arg);
+void vtmem_order(struct vtmem *vt, u32 pool, u64 object);
+void vtmem_submit_all(struct vtmem *vt);
+void vtmem_staging_fail(struct vtmem *vt);
+bool vtmem_reaping(struct vtmem *vt);
+void vtmem_batch_free(struct vtmem_batch *b);
+u64 vtmem_staged_pages(struct vtmem *vt);
+
+/* cleancache.c: see there for the contexts */
+int vtmem_cleancache_init(struct vtmem *vt);
+void vtmem_cleancache_exit(void);
+bool vtmem_cc_wants(struct inode *inode);
+void vtmem_cc_get(struct address_space *mapping, pgoff_t index, unsigned int nr,
+		  unsigned long *held);
+void vtmem_cc_remove(struct folio *folio, void *shadow);
+void vtmem_cc_flush_pages(struct inode *inode, pgoff_t index, u64 nr);
+void vtmem_cc_flush_inode(struct inode *inode);
+void vtmem_cc_distrust(struct inode *inode);
+
+/* mounts.c */
+struct vtmem_mount {
+	struct hlist_node hash;
+	struct list_head list;
+	struct rcu_head rcu;
+	struct super_block *sb;
+	char id[32];
+	const char *fs;
+	int state;
+	bool wanted;		/* under vtmem_mounts_lock */
+	bool has_pool;		/* work, or after it was cancelled */
+	u32 pool;		/* valid while READY */
+	struct work_struct work;
+	/* Inodes whose cached pages may differ from the disk, hashed. */
+	DECLARE_BITMAP(distrust, 1024);
+	atomic64_t puts;
+	atomic64_t gets;
+	atomic64_t hits;
+};
+
+struct dentry;
+void vtmem_mounts_init(struct vtmem *vt, const char *fs, bool all);
+void vtmem_mounts_start(void);
+void vtmem_mounts_stop(void);
+void vtmem_mounts_exit(void);
+struct vtmem_mount *vtmem_mount_ready(struct super_block *sb);
+struct vtmem_mount *vtmem_mount_known(struct super_block *sb);
+void vtmem_mount_offer(struct super_block *sb);
+void vtmem_mount_retire_bdev(struct block_device *bdev);
+void vtmem_mount_shutdown(struct super_block *sb);
+void vtmem_mount_forget(struct super_block *sb);
+void vtmem_mounts_debugfs(struct dentry *dir);
+
+/* hooks.c */
+int vtmem_hooks_attach(void);
+void vtmem_hooks_detach(void);
+void vtmem_hook_enter(void);
+void vtmem_hook_exit(void);
+
+/* swapdev.c, swapload.c */
+int vtmem_swap_init(struct vtmem *vt, const char *path);
+void vtmem_swap_exit(struct vtmem *vt);
+void vtmem_swap_batch_failed(struct vtmem *vt, struct vtmem_batch *b);
+
+/* stats.c */
+enum vtmem_stat {
+	VTMEM_PUTS,
+	VTMEM_PUTS_REFUSED,
+	VTMEM_PUTS_SKIPPED,
+	VTMEM_GETS,
+	VTMEM_HITS,
+	VTMEM_MISSES,
+	VTMEM_FLUSH_PAGES,
+	VTMEM_FLUSH_RANGES,
+	VTMEM_FLUSH_OBJECTS,
+	VTMEM_FLUSHES_MERGED,
+	VTMEM_CHAINS_PUT,
+	VTMEM_CHAINS_GET,
+	VTMEM_DOORBELLS_PUT,
+	VTMEM_DOORBELLS_GET,
+	VTMEM_DRAINS,
+	VTMEM_SWAP_STORES,
+	VTMEM_SWAP_STORES_LOWER,
+	VTMEM_SWAP_LOADS,
+	VTMEM_SWAP_LOADS_LOWER,
+	VTMEM_SWAP_RESCUES,
+	VTMEM_SWAP_LOST,
+	VTMEM_NR_STATS,
+};
+
+struct vtmem_stats {
+	u64 count[VTMEM_NR_STATS];
+};
+
+DECLARE_PER_CPU(struct vtmem_stats, vtmem_stats);
+
+static inline void vtmem_count(enum vtmem_stat stat, u64 by)
+{
+	this_cpu_add(vtmem_stats.count[stat], by);
+}
+
+void vtmem_stats_init(struct vtmem *vt);
+void vtmem_stats_exit(void);
+
+#endif /* VTMEM_H */
