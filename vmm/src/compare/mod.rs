@@ -1,1 +1,82 @@
 //! `vtmem compare`: the same work under four disk settings, and what it cost.
+//!
+//! Each mode gets a fresh guest ([`guest`]), here or in a lab of its own ([`lab`]). What the guest prints
+//! ([`console`]) and what the VMM notes at the guest's marks ([`marks`]) makes the [`result`], which is shown as a
+//! [`table`] and as an [`html`] page.
+
+pub mod cgroup;
+pub mod chart;
+pub mod console;
+pub mod guest;
+pub mod html;
+pub mod marks;
+pub mod mode;
+pub mod progress;
+pub mod quantity;
+pub mod result;
+pub mod stop;
+pub mod table;
+
+use std::time::Duration;
+
+use vtmem_workloads::workload::Workload;
+
+use mode::Mode;
+use result::{Comparison, SCHEMA};
+
+/// What is compared, and how much of everything there is.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Workloads to run in each guest, in this order.
+    pub workloads: Vec<Workload>,
+    /// Modes, one guest each.
+    pub modes: Vec<Mode>,
+    /// Memory of each guest, in bytes.
+    pub guest_mem: u64,
+    /// Host memory for each guest besides, in bytes.
+    pub host_mem: u64,
+    /// Virtual CPUs of each guest.
+    pub cpus: u8,
+    /// What all contents and all choices depend on.
+    pub seed: u64,
+    /// Where the clock counts instructions: how many of them a real core retires in a nanosecond.
+    pub instructions_per_ns: Option<f64>,
+    /// Latency of the lab's disks.
+    pub disk_latency: Duration,
+}
+
+impl Settings {
+    /// A comparison with these settings and no runs yet; `accel` is `kvm` or `lab`.
+    pub fn empty_comparison(&self, accel: &str) -> Comparison {
+        let clock = if self.instructions_per_ns.is_some() {
+            "virtual"
+        } else {
+            "wall"
+        };
+        Comparison {
+            schema: SCHEMA,
+            accel: accel.to_owned(),
+            clock: clock.to_owned(),
+            instructions_per_ns: self.instructions_per_ns,
+            guest_mem_bytes: self.guest_mem,
+            host_mem_bytes: self.host_mem,
+            host_mem_enforced: true,
+            runs: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// The swap disk's size in bytes: all of the swap workload's set fits, and the system's own pages.
+    pub fn swap_bytes(&self) -> u64 {
+        self.guest_mem.saturating_mul(2)
+    }
+
+    /// The workloads as the guest's kernel command line lists them.
+    pub fn workload_list(&self) -> String {
+        self.workloads
+            .iter()
+            .map(|w| w.name())
+            .collect::<Vec<_>>()
+            .join(",")
+    }
+}

@@ -1,0 +1,105 @@
+//! What a guest says on its console.
+
+use serde::Deserialize;
+use vtmem_workloads::workload::{FAILURE_PREFIX, Outcome, RESULT_PREFIX, START_PREFIX, Workload};
+
+/// Lines kept for the message when a guest dies.
+const LAST_LINES: usize = 4;
+/// Longest line that is looked at; a guest may print without end.
+const LONGEST_LINE: usize = 4096;
+
+/// Something that a line meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A workload starts.
+    Started(Workload),
+    /// A workload finished.
+    Finished(Workload, Outcome),
+    /// A workload gave up; why.
+    Failed(String),
+}
+
+/// Reads a console.
+#[derive(Debug, Default)]
+pub struct Console {
+    line: Vec<u8>,
+    last_lines: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct ResultLine {
+    workload: String,
+    nanoseconds: u64,
+    operations: u64,
+    bytes_verified: u64,
+    bytes_corrupt: u64,
+}
+
+impl Console {
+    /// Takes what was printed since; returns what the lines completed by it meant.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
+        let mut events = Vec::new();
+        for byte in bytes {
+            match byte {
+                b'\n' => {
+                    let line = std::mem::take(&mut self.line);
+                    events.extend(self.take_line(String::from_utf8_lossy(&line).trim_end_matches('\r')));
+                }
+                _ if self.line.len() < LONGEST_LINE => self.line.push(*byte),
+                _ => {}
+            }
+        }
+        events
+    }
+
+    /// The last lines printed.
+    pub fn last_lines(&self) -> &[String] {
+        &self.last_lines
+    }
+
+    fn take_line(&mut self, line: &str) -> Option<Event> {
+        if line.is_empty() {
+            return None;
+        }
+        if self.last_lines.len() == LAST_LINES {
+            self.last_lines.remove(0);
+        }
+        self.last_lines.push(line.to_owned());
+        // The kernel may have printed something without a newline before.
+        let rest = |prefix| {
+            line.find(prefix)
+                .map(|place| &line[place + str::len(prefix)..])
+        };
+        if let Some(json) = rest(RESULT_PREFIX) {
+            return Some(result(json));
+        }
+        if let Some(reason) = rest(FAILURE_PREFIX) {
+            return Some(Event::Failed(reason.to_owned()));
+        }
+        Some(Event::Started(Workload::from_name(
+            rest(START_PREFIX)?.trim(),
+        )?))
+    }
+}
+
+fn result(json: &str) -> Event {
+    let Ok(line) = serde_json::from_str::<ResultLine>(json) else {
+        return Event::Failed(format!("malformed result {json:?}"));
+    };
+    match Workload::from_name(&line.workload) {
+        Some(workload) => Event::Finished(
+            workload,
+            Outcome {
+                nanoseconds: line.nanoseconds,
+                operations: line.operations,
+                bytes_verified: line.bytes_verified,
+                bytes_corrupt: line.bytes_corrupt,
+            },
+        ),
+        None => Event::Failed(format!("result of an unknown workload {:?}", line.workload)),
+    }
+}
+
+#[cfg(test)]
+#[path = "console_test.rs"]
+mod tests;

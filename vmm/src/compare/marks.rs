@@ -1,0 +1,162 @@
+//! The marks file: the VMM's and the host's counters at the beginning and at the end of each workload.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use vtmem_workloads::workload::Workload;
+
+use super::result::{Disk, Exits, Tmem};
+
+/// One line of the file.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Mark {
+    mark: u8,
+    exits: BTreeMap<String, u64>,
+    disks: Vec<DiskMark>,
+    tmem: Option<TmemMark>,
+    host_memory: Option<HostMemory>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+struct DiskMark {
+    /// As the VMM counted requests.
+    #[serde(flatten)]
+    guest: Disk,
+    /// As the host's block layer counted what came of them.
+    host: Option<Disk>,
+}
+
+impl DiskMark {
+    fn counters(&self) -> Disk {
+        self.host.unwrap_or(self.guest)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+struct TmemMark {
+    puts: u64,
+    puts_refused: u64,
+    gets: u64,
+    hits: u64,
+    flushes: u64,
+    chains: u64,
+    put_doorbells: u64,
+    evictions: u64,
+    stored_pages: u64,
+    stored_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+struct HostMemory {
+    peak: u64,
+}
+
+/// What happened between two marks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Exits meanwhile.
+    pub exits: Exits,
+    /// Disk operations meanwhile.
+    pub disk: Disk,
+    /// The device's work meanwhile.
+    pub tmem: Option<Tmem>,
+    /// The most host memory in use until the second mark, where the host counts it.
+    pub host_peak_bytes: Option<u64>,
+}
+
+/// Reads a marks file.
+///
+/// # Errors
+/// A line that is not a mark, in one line.
+pub fn parse(text: &str) -> Result<Vec<Mark>, String> {
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty())
+        .map(|(number, line)| {
+            serde_json::from_str(line)
+                .map_err(|error| format!("marks file, line {}: {error}", number + 1))
+        })
+        .collect()
+}
+
+/// What happened during `workload`.
+///
+/// # Errors
+/// A mark that is missing, or counters that ran backwards, in one line.
+pub fn difference(marks: &[Mark], workload: Workload) -> Result<Difference, String> {
+    let find = |number| marks.iter().position(|mark| mark.mark == number);
+    let begin = find(workload.begin_mark()).ok_or("its begin was not marked")?;
+    let end = find(workload.end_mark()).ok_or("its end was not marked")?;
+    if end < begin {
+        return Err("its end was marked before its begin".to_owned());
+    }
+    Mark::difference(&marks[begin], &marks[end]).ok_or_else(|| "a counter ran backwards".to_owned())
+}
+
+impl Mark {
+    fn difference(begin: &Self, end: &Self) -> Option<Difference> {
+        let mut exits = Exits::default();
+        for (reason, count) in &end.exits {
+            let count = count.checked_sub(begin.exits.get(reason).copied().unwrap_or(0))?;
+            match reason.as_str() {
+                "total" => exits.total = count,
+                // Most reasons never occur on a given machine.
+                _ if count > 0 => drop(exits.reasons.insert(reason.clone(), count)),
+                _ => {}
+            }
+        }
+        Some(Difference {
+            exits,
+            disk: sum(&end.disks)?.minus(sum(&begin.disks)?)?,
+            tmem: match (begin.tmem, end.tmem) {
+                (Some(begin), Some(end)) => Some(TmemMark::difference(begin, end)?),
+                _ => None,
+            },
+            host_peak_bytes: end.host_memory.map(|memory| memory.peak),
+        })
+    }
+}
+
+impl TmemMark {
+    fn difference(begin: Self, end: Self) -> Option<Tmem> {
+        Some(Tmem {
+            puts: end.puts.checked_sub(begin.puts)?,
+            puts_refused: end.puts_refused.checked_sub(begin.puts_refused)?,
+            gets: end.gets.checked_sub(begin.gets)?,
+            hits: end.hits.checked_sub(begin.hits)?,
+            flushes: end.flushes.checked_sub(begin.flushes)?,
+            chains: end.chains.checked_sub(begin.chains)?,
+            doorbells: end.put_doorbells.checked_sub(begin.put_doorbells)?,
+            evictions: end.evictions.checked_sub(begin.evictions)?,
+            stored_pages: end.stored_pages,
+            stored_bytes: end.stored_bytes,
+        })
+    }
+}
+
+fn sum(disks: &[DiskMark]) -> Option<Disk> {
+    disks.iter().try_fold(Disk::default(), |sum, disk| {
+        let disk = disk.counters();
+        Some(Disk {
+            read_bytes: sum.read_bytes.checked_add(disk.read_bytes)?,
+            write_bytes: sum.write_bytes.checked_add(disk.write_bytes)?,
+            read_ops: sum.read_ops.checked_add(disk.read_ops)?,
+            write_ops: sum.write_ops.checked_add(disk.write_ops)?,
+        })
+    })
+}
+
+impl Disk {
+    fn minus(self, earlier: Self) -> Option<Self> {
+        Some(Self {
+            read_bytes: self.read_bytes.checked_sub(earlier.read_bytes)?,
+            write_bytes: self.write_bytes.checked_sub(earlier.write_bytes)?,
+            read_ops: self.read_ops.checked_sub(earlier.read_ops)?,
+            write_ops: self.write_ops.checked_sub(earlier.write_ops)?,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "marks_test.rs"]
+mod tests;

@@ -1,0 +1,85 @@
+use super::*;
+
+fn line(mark: u8, scale: u64) -> String {
+    format!(
+        r#"{{"mark":{mark},"exits":{{"total":{t},"io":{i},"nmi_window":0}},"disks":[
+        {{"id":"vda","read_bytes":{b},"write_bytes":0,"read_ops":{i},"write_ops":0,
+          "host":{{"read_bytes":{h},"write_bytes":1,"read_ops":{i},"write_ops":1}}}},
+        {{"id":"vdb","read_bytes":{b},"write_bytes":{b},"read_ops":1,"write_ops":{i},"host":null}}],
+        "tmem":{{"puts":{b},"puts_refused":0,"gets":{i},"hits":{i},"flushes":1,"chains":{i},"doorbells":{t},
+          "put_doorbells":{i},"get_doorbells":7,"evictions":0,"stored_pages":{i},"stored_bytes":{b},"more":1}},
+        "host_memory":{{"current":5,"peak":{h}}}}}"#,
+        t = 100 * scale,
+        i = 10 * scale,
+        b = 4096 * scale,
+        h = 8192 * scale,
+    )
+    .replace('\n', " ")
+}
+
+fn marks(lines: &[String]) -> Vec<Mark> {
+    parse(&lines.join("\n")).unwrap()
+}
+
+#[test]
+fn subtracts_and_sums() {
+    let marks = marks(&[line(0x10, 1), line(0x80, 3), line(0x11, 4), line(0x81, 4)]);
+    let reread = difference(&marks, Workload::Reread).unwrap();
+    assert_eq!(reread.exits.total, 200);
+    assert_eq!(
+        reread.exits.reasons,
+        BTreeMap::from([("io".to_owned(), 20)])
+    );
+    let disk = Disk {
+        // The host's view of vda, the VMM's of vdb.
+        read_bytes: 2 * 8192 + 2 * 4096,
+        write_bytes: 2 * 4096,
+        read_ops: 20,
+        write_ops: 20,
+    };
+    assert_eq!(reread.disk, disk);
+    let tmem = reread.tmem.unwrap();
+    assert_eq!((tmem.puts, tmem.doorbells, tmem.flushes), (2 * 4096, 20, 0));
+    assert_eq!((tmem.stored_pages, tmem.stored_bytes), (30, 3 * 4096));
+    assert_eq!(reread.host_peak_bytes, Some(3 * 8192));
+    assert_eq!(
+        difference(&marks, Workload::Scan).unwrap().disk,
+        Disk::default()
+    );
+}
+
+#[test]
+fn no_device_and_no_cgroup_is_fine() {
+    let text = r#"{"mark":16,"exits":{"total":1},"disks":[],"tmem":null,"host_memory":null}
+{"mark":128,"exits":{"total":2},"disks":[],"tmem":null,"host_memory":null}"#;
+    let found = difference(&parse(text).unwrap(), Workload::Reread).unwrap();
+    assert_eq!(
+        (found.tmem, found.host_peak_bytes, found.exits.total),
+        (None, None, 1)
+    );
+}
+
+#[test]
+fn unfinished_and_backward_runs_are_errors() {
+    let wrong = |lines: &[String]| difference(&marks(lines), Workload::Reread).unwrap_err();
+    assert!(wrong(&[]).contains("begin"));
+    assert!(wrong(&[line(0x10, 1)]).contains("end"));
+    assert!(wrong(&[line(0x80, 1), line(0x10, 2)]).contains("before"));
+    assert!(wrong(&[line(0x10, 2), line(0x80, 1)]).contains("backwards"));
+}
+
+#[test]
+fn malformed_lines_are_named() {
+    for bad in [
+        "{",
+        "[]",
+        "null",
+        "{\"mark\":300}",
+        "{\"mark\":1}",
+        "garbage",
+    ] {
+        let text = format!("{}\n\n{bad}\n", line(0x10, 1));
+        assert!(parse(&text).unwrap_err().contains("line 3"), "{bad}");
+    }
+    assert_eq!(parse("").unwrap(), []);
+}

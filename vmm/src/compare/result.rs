@@ -1,0 +1,184 @@
+//! What a comparison found: the JSON file's form.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use vtmem_workloads::workload::Workload;
+
+use super::mode::Mode;
+
+/// Version of the JSON file's form.
+pub const SCHEMA: u32 = 1;
+
+/// A whole comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// `lab` or `kvm`.
+    pub accel: String,
+    /// `virtual` or `wall`: which clock `seconds` come from.
+    pub clock: String,
+    /// What virtual time was divided by; none for wall time.
+    pub instructions_per_ns: Option<f64>,
+    /// Memory of each guest.
+    pub guest_mem_bytes: u64,
+    /// Host memory that each guest had besides.
+    pub host_mem_bytes: u64,
+    /// `false` when no memory cgroup could be made, and so only tmem's own cap held; otherwise left out.
+    #[serde(default = "enforced", skip_serializing_if = "is_true")]
+    pub host_mem_enforced: bool,
+    /// Finished runs, by workload and then by mode.
+    pub runs: Vec<Run>,
+    /// Why other runs did not finish; left out when all did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+fn enforced() -> bool {
+    true
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+/// One workload under one mode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// [`Workload::name`].
+    pub workload: String,
+    /// [`Mode::name`].
+    pub mode: String,
+    /// Time that the workload took.
+    pub seconds: f64,
+    /// Reads, writes or searches.
+    pub operations: u64,
+    /// Bytes compared with what they should be.
+    pub bytes_verified: u64,
+    /// Bytes among them that were wrong.
+    pub bytes_corrupt: u64,
+    /// KVM's own count of the guest's exits.
+    pub exits: Exits,
+    /// What the disks did, as the host's block layer counts it where it does.
+    pub disk: Disk,
+    /// The most host memory in use until the workload's end: the guest's RAM, the VMM, its page cache and the pool.
+    pub host_peak_bytes: u64,
+    /// What the device counted; none without one.
+    pub tmem: Option<Tmem>,
+}
+
+/// Exits of all vCPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exits {
+    /// Exits of every kind.
+    pub total: u64,
+    /// Those that KVM counts by reason, as it names them.
+    #[serde(flatten)]
+    pub reasons: BTreeMap<String, u64>,
+}
+
+/// Sums over the disks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub write_bytes: u64,
+    /// Reads.
+    pub read_ops: u64,
+    /// Writes.
+    pub write_ops: u64,
+}
+
+/// What the virtio-tmem device did meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tmem {
+    /// Pages that the guest put.
+    pub puts: u64,
+    /// Puts that found no room.
+    pub puts_refused: u64,
+    /// Pages that the guest asked for.
+    pub gets: u64,
+    /// Gets that were answered with a page.
+    pub hits: u64,
+    /// Flushes of pages, ranges and objects.
+    pub flushes: u64,
+    /// Descriptor chains that carried all of these.
+    pub chains: u64,
+    /// Doorbells of the put queue: how often puts and flushes left the guest.
+    pub doorbells: u64,
+    /// Ephemeral pages given up for newer ones.
+    pub evictions: u64,
+    /// Pages in the pool at the end.
+    pub stored_pages: u64,
+    /// Bytes they took there.
+    pub stored_bytes: u64,
+}
+
+impl Comparison {
+    /// The result of `workload` under `mode`.
+    pub fn run(&self, workload: Workload, mode: Mode) -> Option<&Run> {
+        self.runs
+            .iter()
+            .find(|run| run.workload == workload.name() && run.mode == mode.name())
+    }
+
+    /// Bytes verified in all runs.
+    pub fn bytes_verified(&self) -> u64 {
+        self.runs.iter().map(|run| run.bytes_verified).sum()
+    }
+
+    /// Bytes corrupt in all runs.
+    pub fn bytes_corrupt(&self) -> u64 {
+        self.runs.iter().map(|run| run.bytes_corrupt).sum()
+    }
+
+    /// Whether every run finished with every byte right.
+    pub fn all_right(&self) -> bool {
+        self.problems.is_empty() && !self.runs.is_empty() && self.bytes_corrupt() == 0
+    }
+
+    /// Workloads that have a run, in their usual order.
+    pub fn workloads(&self) -> Vec<Workload> {
+        let ran = |w: &Workload| self.runs.iter().any(|run| run.workload == w.name());
+        Workload::ALL.into_iter().filter(ran).collect()
+    }
+
+    /// Modes that have a run, in their usual order.
+    pub fn modes(&self) -> Vec<Mode> {
+        let ran = |m: &Mode| self.runs.iter().any(|run| run.mode == m.name());
+        Mode::ALL.into_iter().filter(ran).collect()
+    }
+
+    /// Takes over another comparison's runs and problems.
+    pub fn absorb(&mut self, other: Self) {
+        self.host_mem_enforced &= other.host_mem_enforced;
+        self.runs.extend(other.runs);
+        self.problems.extend(other.problems);
+    }
+
+    /// Puts the runs in their usual order, whatever order they finished in.
+    pub fn sort(&mut self) {
+        self.runs.sort_by_key(|run| {
+            (
+                Workload::from_name(&run.workload),
+                Mode::from_name(&run.mode),
+            )
+        });
+    }
+
+    /// The JSON file's content.
+    pub fn to_json(&self) -> String {
+        // A structure of numbers, strings and lists always has a JSON form.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+}
+
+#[cfg(test)]
+#[path = "result_test.rs"]
+pub(crate) mod tests;
