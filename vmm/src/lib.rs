@@ -5,8 +5,13 @@
 //! their end. [`lab`] does the same inside an emulated host, [`compare`] does it several times and
 //! reports.
 
+pub mod accel;
+pub mod boot;
 pub mod cli;
 pub mod compare;
 pub mod devices;
 pub mod disk;
+pub mod host_memory;
+pub mod hypervisor;
 pub mod lab;
+pub mod machine;

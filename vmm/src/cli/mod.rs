@@ -4,6 +4,7 @@ pub mod compare;
 pub mod demo;
 pub mod images;
 pub mod lab;
+pub mod parse;
 pub mod run;
 
 use std::process::ExitCode;
@@ -20,7 +21,12 @@ pub const STATUS_USER_ERROR: u8 = 2;
 /// Transcendent memory for KVM guests: their page cache and swap overflow into host memory that the
 /// host can take back.
 #[derive(Parser, Debug)]
-#[command(name = "vtmem", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "vtmem",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 struct Cli {
     /// Say more on standard error; twice for debugging. `VTMEM_LOG` takes finer filters.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

@@ -1,14 +1,122 @@
-//! `vtmem run`.
+//! `vtmem run`: launch a guest.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
-use super::CliError;
+use crate::accel::{Accel, Clock};
+use crate::boot::BootSource;
+use crate::cli::{CliError, parse};
+use crate::disk::DiskOptions;
+use crate::hypervisor::Hypervisor;
+use crate::hypervisor::kvm::KvmHypervisor;
+use crate::machine::exit::Exit;
+use crate::machine::{self, MachineConfig};
 
 /// Options of `vtmem run`.
-#[derive(clap::Args, Debug)]
-pub struct RunArgs {}
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = "\
+Exit status:
+  0    the guest powered off
+  2    a wrong option or file, or something that this host lacks: nothing was started
+  3    the guest asked for a reboot
+  4    the guest or its vCPUs cannot go on
+  128+N  stopped by signal N (130 Ctrl-C, 143 SIGTERM); 130 also for Ctrl-A x on the console
+
+Example:
+  vtmem run --kernel vmlinux --initrd initrd --cmdline 'console=ttyS0' \\
+    --mem 256M --cpus 2 --disk path=root.img,cache=none --tmem size=512M")]
+pub struct RunArgs {
+    /// Kernel: a bzImage, or an ELF vmlinux with a PVH or 64-bit entry. Without it, the guest of
+    /// `vtmem images` boots, with its own initrd.
+    #[arg(long, value_name = "PATH")]
+    pub kernel: Option<PathBuf>,
+    /// Initial root file system.
+    #[arg(long, value_name = "PATH", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line.
+    #[arg(long, value_name = "TEXT", default_value = "console=ttyS0 quiet")]
+    pub cmdline: String,
+    /// Guest memory, such as 512M or 2G; whole MiB.
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse::bytes)]
+    pub mem: u64,
+    /// Number of vCPUs, 1 to 8.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub cpus: u8,
+    /// A disk, once for each: `path=FILE[,cache=none|writethrough|writeback][,readonly]`. none
+    /// bypasses the host's page cache; writethrough makes every write durable before it completes;
+    /// writeback (the default) does so at FLUSH.
+    #[arg(long = "disk", value_name = "OPTIONS")]
+    pub disks: Vec<DiskOptions>,
+    /// Give the guest a virtio-tmem device over a pool of host memory: `size=SIZE`. size=0 refuses
+    /// every page.
+    #[arg(long, value_name = "OPTIONS")]
+    pub tmem: Option<TmemOptions>,
+    /// Where the guest runs: on this host's KVM, in the lab, or wherever it can.
+    #[arg(long, value_enum, default_value_t)]
+    pub accel: Accel,
+    /// The lab's clock: real time, or virtual time that repeats to the last digit.
+    #[arg(long, value_enum, default_value_t)]
+    pub clock: Clock,
+    /// Describe devices on the kernel's command line (`virtio_mmio.device=`) instead of by ACPI, for
+    /// kernels without it. Power-off then is the i8042's reset.
+    #[arg(long)]
+    pub no_acpi: bool,
+    /// Append a line of JSON with all counters whenever the guest writes a byte to I/O port 0x5d0.
+    #[arg(long, value_name = "FILE")]
+    pub marks: Option<PathBuf>,
+}
+
+/// Value of `--tmem`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TmemOptions {
+    /// Host memory that the pool may use, in bytes.
+    pub size: u64,
+}
+
+impl FromStr for TmemOptions {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some(("size", size)) => Ok(TmemOptions {
+                size: parse::bytes(size)?,
+            }),
+            _ => Err("give size=SIZE, such as size=512M".to_owned()),
+        }
+    }
+}
 
 /// Runs `vtmem run`.
-pub fn execute(_args: RunArgs) -> Result<ExitCode, CliError> {
-    Err("not built yet".into())
+pub fn execute(args: RunArgs) -> Result<ExitCode, CliError> {
+    if args.kernel.is_none() {
+        return Err("--kernel is missing".into());
+    }
+    if args.accel.resolve() == Accel::Lab {
+        return Err("the lab is not connected yet; use --accel kvm".into());
+    }
+    let config = machine_config(args);
+    let exit = machine::run(&config, || {
+        KvmHypervisor::open().map(|kvm| Box::new(kvm) as Box<dyn Hypervisor>)
+    })?;
+    if let Exit::Failed(why) = &exit {
+        eprintln!("error: the guest cannot go on: {why}");
+    }
+    Ok(ExitCode::from(exit.status()))
+}
+
+fn machine_config(args: RunArgs) -> MachineConfig {
+    MachineConfig {
+        boot: BootSource {
+            kernel: args.kernel.expect("set above when absent"),
+            initrd: args.initrd,
+            cmdline: args.cmdline,
+        },
+        memory: args.mem,
+        cpus: args.cpus,
+        disks: args.disks,
+        tmem: args.tmem.map(|tmem| tmem.size),
+        acpi: !args.no_acpi,
+        marks: args.marks,
+    }
 }

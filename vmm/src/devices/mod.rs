@@ -1,3 +1,7 @@
 //! Devices, one a file.
 
+pub mod mark;
+pub mod power;
+pub mod serial;
+pub mod terminal;
 pub mod virtio;

@@ -5,6 +5,8 @@
 //! [`Interrupt`], and nothing else.
 
 pub mod blk;
+pub mod mmio;
+pub mod tmem;
 
 use std::sync::Arc;
 

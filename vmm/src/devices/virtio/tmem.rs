@@ -1,0 +1,235 @@
+//! virtio-tmem: `tmem-device` on this VMM's threads and doorbells.
+//!
+//! Puts come by ioeventfd to a worker of the device. A get's doorbell is an exit, and is served on the
+//! vCPU's own thread before the guest resumes.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+
+use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
+use tmem_device::device::{DeviceError, NewDeviceError, Signal, TmemDevice, TmemStats};
+use tmem_device::pool::HostPool;
+use tmem_device::wire;
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+use virtio_queue::Queue;
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::{ActivateError, Activation, Interrupt, Memory, VirtioDevice};
+
+type Device = TmemDevice<Memory>;
+
+/// A virtio-tmem device.
+pub struct Tmem {
+    device: Arc<Device>,
+    queue_sizes: [u16; wire::NR_QUEUES],
+    /// The way to the driver while the device is active; vCPUs read it in every get's exit.
+    interrupt: RwLock<Option<Arc<dyn Interrupt>>>,
+    worker: Mutex<Option<Worker>>,
+}
+
+/// The thread that serves the put queue and offers of event buffers.
+struct Worker {
+    stop: EventFd,
+    thread: JoinHandle<()>,
+}
+
+impl Tmem {
+    /// A device for a new guest of `pool`.
+    pub fn new(pool: Arc<HostPool>) -> Result<Self, NewDeviceError> {
+        Ok(Tmem {
+            device: Arc::new(TmemDevice::new(pool)?),
+            queue_sizes: Device::queue_sizes(),
+            interrupt: RwLock::new(None),
+            worker: Mutex::new(None),
+        })
+    }
+
+    /// The device's figures and its pool's.
+    pub fn stats(&self) -> TmemStats {
+        self.device.stats()
+    }
+}
+
+impl VirtioDevice for Tmem {
+    fn device_type(&self) -> u32 {
+        wire::DEVICE_ID
+    }
+
+    fn queue_max_sizes(&self) -> &[u16] {
+        &self.queue_sizes
+    }
+
+    fn device_features(&self) -> u64 {
+        self.device.device_features() | 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        self.device.read_config(offset, data);
+    }
+
+    fn activate(&self, activation: Activation) -> Result<(), ActivateError> {
+        let Activation {
+            memory,
+            queues,
+            mut doorbells,
+            interrupt,
+            features,
+        } = activation;
+        let queues: [Queue; wire::NR_QUEUES] = queues
+            .try_into()
+            .map_err(|queues: Vec<_>| ActivateError::QueueNotReady(queues.len()))?;
+        self.device.ack_features(features);
+        self.device.activate(memory, queues).map_err(|error| {
+            let tmem_device::device::ActivateError::InvalidQueue(queue) = error;
+            ActivateError::QueueNotReady(queue)
+        })?;
+        let stop = EventFd::new(libc::EFD_NONBLOCK)?;
+        let service = Service {
+            device: self.device.clone(),
+            interrupt: interrupt.clone(),
+            event: doorbells.swap_remove(usize::from(wire::QUEUE_EVENT)),
+            put: doorbells.swap_remove(usize::from(wire::QUEUE_PUT)),
+            stop: stop.try_clone()?,
+            stopped: false,
+        };
+        let thread = match service.spawn() {
+            Ok(thread) => thread,
+            Err(error) => {
+                self.device.reset();
+                return Err(error.into());
+            }
+        };
+        *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(Worker { stop, thread });
+        *self
+            .interrupt
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(interrupt);
+        Ok(())
+    }
+
+    fn reset(&self) {
+        *self
+            .interrupt
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+        let worker = self
+            .worker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(Worker { stop, thread }) = worker {
+            // Written once, so the counter cannot overflow.
+            let _ = stop.write(1);
+            if thread.join().is_err() {
+                tracing::error!("the virtio-tmem worker panicked");
+            }
+        }
+        self.device.reset();
+    }
+
+    fn exit_queues(&self) -> &[u16] {
+        &[wire::QUEUE_GET]
+    }
+
+    fn notify_in_exit(&self, queue: u16) {
+        // Held over the service: a reset waits for the gets that run.
+        let interrupt = self
+            .interrupt
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(interrupt) = interrupt.as_ref() {
+            self.device.note_doorbell(queue);
+            report(interrupt.as_ref(), self.device.serve_get_queue());
+        }
+    }
+}
+
+impl Drop for Tmem {
+    fn drop(&mut self) {
+        self.reset();
+    }
+}
+
+/// Tells the driver what a queue's service came to; returns whether there is more to serve.
+fn report(interrupt: &dyn Interrupt, served: Result<Signal, DeviceError>) -> bool {
+    match served {
+        Ok(signal) => {
+            if signal.interrupt {
+                interrupt.used_buffer();
+            }
+            signal.again
+        }
+        Err(error) => {
+            tracing::warn!(%error, "virtio-tmem stopped");
+            interrupt.needs_reset();
+            false
+        }
+    }
+}
+
+/// What the worker thread waits for and serves.
+struct Service {
+    device: Arc<Device>,
+    interrupt: Arc<dyn Interrupt>,
+    put: EventFd,
+    event: EventFd,
+    stop: EventFd,
+    stopped: bool,
+}
+
+const PUT: u32 = 0;
+const EVENT: u32 = 1;
+const STOP: u32 = 2;
+
+impl Service {
+    fn spawn(self) -> io::Result<JoinHandle<()>> {
+        let mut manager = EventManager::<Service>::new().map_err(io::Error::other)?;
+        let id = manager.add_subscriber(self);
+        thread::Builder::new()
+            .name("virtio-tmem".into())
+            .spawn(move || {
+                loop {
+                    if let Err(error) = manager.run() {
+                        tracing::error!(?error, "the virtio-tmem worker cannot wait for doorbells");
+                        return;
+                    }
+                    if manager
+                        .subscriber_mut(id)
+                        .map_or(true, |service| service.stopped)
+                    {
+                        return;
+                    }
+                }
+            })
+    }
+}
+
+impl MutEventSubscriber for Service {
+    fn process(&mut self, events: Events, _ops: &mut EventOps) {
+        match events.data() {
+            PUT => {
+                let _ = self.put.read();
+                self.device.note_doorbell(wire::QUEUE_PUT);
+                while report(self.interrupt.as_ref(), self.device.serve_put_queue()) {}
+            }
+            EVENT => {
+                let _ = self.event.read();
+                report(self.interrupt.as_ref(), self.device.serve_event_queue());
+            }
+            _ => self.stopped = true,
+        }
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        for (fd, data) in [(&self.put, PUT), (&self.event, EVENT), (&self.stop, STOP)] {
+            if let Err(error) = ops.add(Events::with_data(fd, data, EventSet::IN)) {
+                tracing::error!(?error, fd = fd.as_raw_fd(), "cannot watch a doorbell");
+                self.interrupt.needs_reset();
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! How much memory this process's own memory cgroup holds.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+/// A memory cgroup's figures, in bytes. Page cache that the process brought in counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HostMemory {
+    /// Held now.
+    pub current: u64,
+    /// Held at most so far.
+    pub peak: u64,
+}
+
+/// Names of the two files in a cgroup's directory.
+type Names = (&'static str, &'static str);
+const V2: Names = ("memory.current", "memory.peak");
+const V1: Names = ("memory.usage_in_bytes", "memory.max_usage_in_bytes");
+
+/// Reads the figures of the cgroup that this process is in; `None` where there is none, or the
+/// kernel keeps no peak.
+pub fn read() -> Option<HostMemory> {
+    let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let (directory, names) = find(&membership, Path::new("/sys/fs/cgroup"))?;
+    let number = |name| {
+        fs::read_to_string(directory.join(name))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    };
+    Some(HostMemory {
+        current: number(names.0)?,
+        peak: number(names.1)?,
+    })
+}
+
+/// The memory cgroup that `membership` (/proc/self/cgroup) names, of version 1 or 2.
+fn find(membership: &str, root: &Path) -> Option<(PathBuf, Names)> {
+    let fields = membership.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        Some((
+            fields.next()?,
+            fields.next()?,
+            fields.next()?.trim_start_matches('/'),
+        ))
+    });
+    let mut unified = None;
+    for (id, controllers, path) in fields {
+        if controllers.split(',').any(|name| name == "memory") {
+            return Some((root.join("memory").join(path), V1));
+        }
+        if id == "0" {
+            unified = Some((root.join(path), V2));
+        }
+    }
+    unified
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_versions_are_found() {
+        let root = Path::new("/r");
+        assert_eq!(find("0::/a/b\n", root), Some((PathBuf::from("/r/a/b"), V2)));
+        assert_eq!(
+            find("9:cpu:/x\n4:memory:/c/d\n0::/u\n", root),
+            Some((PathBuf::from("/r/memory/c/d"), V1))
+        );
+        assert_eq!(find("", root), None);
+    }
+}

@@ -1,0 +1,62 @@
+//! Guest memory: one mapping below the device hole, one above.
+
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+
+use crate::boot::layout;
+
+/// Least memory with which anything boots, in bytes.
+pub const MIN: u64 = 16 << 20;
+
+/// Why there is no guest memory.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// Too small, or not whole pages.
+    #[error("--mem {0} bytes is not possible; give at least 16M, in whole MiB")]
+    Size(u64),
+    /// The host refused the mapping.
+    #[error("the host refuses {size_mib} MiB of guest memory ({source}); lower --mem")]
+    Refused {
+        /// MiB asked for.
+        size_mib: u64,
+        /// What the host said.
+        source: vm_memory::mmap::FromRangesError,
+    },
+}
+
+/// Maps `size` bytes of guest memory. The host gives pages as the guest touches them.
+pub fn map(size: u64) -> Result<GuestMemoryMmap, MemoryError> {
+    if size < MIN || !size.is_multiple_of(1 << 20) {
+        return Err(MemoryError::Size(size));
+    }
+    let low = size.min(layout::MMIO_HOLE);
+    let usable = |bytes: u64| usize::try_from(bytes).map_err(|_| MemoryError::Size(size));
+    let mut ranges = vec![(GuestAddress(0), usable(low)?)];
+    if size > low {
+        ranges.push((GuestAddress(layout::MMIO_HOLE_END), usable(size - low)?));
+    }
+    GuestMemoryMmap::from_ranges(&ranges).map_err(|source| MemoryError::Refused {
+        size_mib: size >> 20,
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+
+    use super::*;
+
+    #[test]
+    fn memory_goes_around_the_hole() {
+        let memory = map(4 << 30).expect("lazily mapped");
+        let ranges: Vec<_> = memory.iter().map(|r| (r.start_addr().0, r.len())).collect();
+        assert_eq!(ranges, [(0, 3 << 30), (4 << 30, 1 << 30)]);
+    }
+
+    #[test]
+    fn odd_sizes_are_refused() {
+        for size in [0, 4096, (16 << 20) + 4096, (15 << 20)] {
+            assert!(matches!(map(size), Err(MemoryError::Size(_))), "{size}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! A machine: memory, devices and vCPUs, from a configuration to its exit.
+
+pub mod bus;
+pub mod exit;
+pub mod memory;
+pub mod signals;
+pub mod vcpu;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+use tmem_device::device::NewDeviceError;
+use tmem_device::pool::{HostPool, PoolConfig};
+use vm_memory::GuestMemoryMmap;
+
+use crate::boot::{self, BootError, BootSource, layout};
+use crate::devices::mark::Mark;
+use crate::devices::power::{self, AcpiPower, I8042};
+use crate::devices::serial::{self, Serial};
+use crate::devices::terminal::RawMode;
+use crate::devices::virtio::blk::Blk;
+use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
+use crate::devices::virtio::tmem::Tmem;
+use crate::devices::virtio::{Memory, VirtioDevice};
+use crate::disk::{DiskError, DiskOptions};
+use crate::host_memory;
+use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
+use bus::{Bus, BusDevice};
+use exit::{Exit, ExitSlot};
+use memory::MemoryError;
+use signals::SignalWatch;
+use vcpu::{Buses, VcpuThreads};
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub struct MachineConfig {
+    /// What to boot.
+    pub boot: BootSource,
+    /// Guest memory in bytes.
+    pub memory: u64,
+    /// Number of vCPUs, 1 to 8.
+    pub cpus: u8,
+    /// Disks in order: `/dev/vda`, `/dev/vdb`, …
+    pub disks: Vec<DiskOptions>,
+    /// Size of the tmem pool in bytes; without, the guest has no virtio-tmem device.
+    pub tmem: Option<u64>,
+    /// Describe the machine by ACPI tables; without, on the kernel's command line.
+    pub acpi: bool,
+    /// Where the mark device writes.
+    pub marks: Option<PathBuf>,
+}
+
+/// Why a machine could not be started. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// Guest memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// Kernel, initrd, command line.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// A disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The hypervisor.
+    #[error(transparent)]
+    Hypervisor(#[from] HypervisorError),
+    /// The tmem device.
+    #[error(transparent)]
+    Tmem(#[from] NewDeviceError),
+    /// Too many devices.
+    #[error("{0} virtio devices are too many; {max} fit, a --tmem among them", max = layout::MAX_VIRTIO)]
+    TooManyDevices(usize),
+    /// The marks file.
+    #[error("cannot create the marks file {}: {source}", path.display())]
+    Marks {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The host refused a thread, an eventfd, the terminal.
+    #[error("the host refuses {what}: {source}")]
+    Host {
+        /// What was asked for.
+        what: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// Names what was asked of the host, for the error.
+fn host<T>(what: &'static str, result: io::Result<T>) -> Result<T, MachineError> {
+    result.map_err(|source| MachineError::Host { what, source })
+}
+
+/// Virtio devices of one machine, in order of their slots.
+struct Devices {
+    disks: Vec<Arc<Blk>>,
+    tmem: Option<Arc<Tmem>>,
+}
+
+impl Devices {
+    fn open(config: &MachineConfig) -> Result<Self, MachineError> {
+        let count = config.disks.len() + usize::from(config.tmem.is_some());
+        if count > layout::MAX_VIRTIO {
+            return Err(MachineError::TooManyDevices(count));
+        }
+        let mut disks = vec![];
+        for (letter, options) in ('a'..).zip(&config.disks) {
+            disks.push(Arc::new(Blk::open(&format!("vd{letter}"), options)?));
+        }
+        let pool = config.tmem.map(|size| HostPool::new(PoolConfig::new(size)));
+        let tmem = pool.map(Tmem::new).transpose()?.map(Arc::new);
+        Ok(Devices { disks, tmem })
+    }
+
+    fn all(&self) -> Vec<Arc<dyn VirtioDevice>> {
+        let disks = self
+            .disks
+            .iter()
+            .map(|disk| disk.clone() as Arc<dyn VirtioDevice>);
+        disks
+            .chain(self.tmem.iter().map(|tmem| tmem.clone() as _))
+            .collect()
+    }
+}
+
+/// Connects each virtio device to its slot: registers, interrupt line, doorbells.
+fn plug(
+    vm: &dyn Vm,
+    memory: &GuestMemoryMmap,
+    devices: Vec<Arc<dyn VirtioDevice>>,
+    mmio: &mut Bus,
+) -> Result<Vec<Arc<MmioTransport>>, MachineError> {
+    let memory = Memory::new(memory.clone());
+    let mut transports = vec![];
+    for (slot, device) in (0_u32..).zip(devices) {
+        let base = layout::VIRTIO_MMIO + u64::from(slot) * layout::VIRTIO_MMIO_STRIDE;
+        let mut doorbells = vec![];
+        for queue in 0..device.queue_max_sizes().len() as u16 {
+            doorbells.push(if device.exit_queues().contains(&queue) {
+                host(
+                    "an eventfd",
+                    vmm_sys_util::eventfd::EventFd::new(libc::EFD_NONBLOCK),
+                )?
+            } else {
+                vm.doorbell(base + QUEUE_NOTIFY, u32::from(queue))?
+            });
+        }
+        let irq = vm.irq_line(layout::VIRTIO_GSI + slot)?;
+        let transport = Arc::new(MmioTransport::new(device, memory.clone(), irq, doorbells));
+        mmio.add(base..base + layout::VIRTIO_MMIO_STRIDE, transport.clone());
+        transports.push(transport);
+    }
+    Ok(transports)
+}
+
+/// Everything that a mark writes down.
+fn snapshot(vm: &dyn Vm, disks: &[Arc<Blk>], tmem: Option<&Tmem>) -> serde_json::Value {
+    json!({
+        "exits": vm.exit_counts(),
+        "disks": disks.iter().map(|disk| disk.counters()).collect::<Vec<_>>(),
+        "tmem": tmem.map(Tmem::stats),
+        "host_memory": host_memory::read(),
+    })
+}
+
+/// Runs a machine on `hypervisor` from start to end; returns why it ended.
+///
+/// Whatever could be refused (files, disks, memory) is looked at before the guest executes its first
+/// instruction.
+pub fn run(
+    config: &MachineConfig,
+    open_hypervisor: impl FnOnce() -> Result<Box<dyn Hypervisor>, HypervisorError>,
+) -> Result<Exit, MachineError> {
+    let memory = memory::map(config.memory)?;
+    let slots = config.disks.len() + usize::from(config.tmem.is_some());
+    let entry = boot::load(&memory, &config.boot, config.cpus, slots, config.acpi)?;
+    let devices = Devices::open(config)?;
+    let hypervisor = open_hypervisor()?;
+    let vm = hypervisor.create_vm(&memory, config.cpus)?;
+    let exit = Arc::new(host("an eventfd", ExitSlot::new())?);
+
+    let serial = Arc::new(Serial::new(vm.irq_line(layout::SERIAL_GSI)?));
+    let mut buses = Buses {
+        io: Bus::default(),
+        mmio: Bus::default(),
+    };
+    let port = |start: u16, count: u16| u64::from(start)..u64::from(start + count);
+    buses.io.add(port(layout::SERIAL_PORT, 8), serial.clone());
+    let acpi: Arc<dyn BusDevice> = Arc::new(AcpiPower::new(exit.clone()));
+    buses
+        .io
+        .add(port(layout::POWER_PORT, power::REGISTERS), acpi);
+    buses.io.add(
+        port(layout::I8042_PORT, 1),
+        Arc::new(I8042::new(exit.clone())),
+    );
+    if let Some(path) = &config.marks {
+        let (vm, disks, tmem) = (vm.clone(), devices.disks.clone(), devices.tmem.clone());
+        let take = move || snapshot(vm.as_ref(), &disks, tmem.as_deref());
+        let mark = Mark::create(path, Box::new(take)).map_err(|source| MachineError::Marks {
+            path: path.clone(),
+            source,
+        })?;
+        buses.io.add(port(layout::MARK_PORT, 1), Arc::new(mark));
+    }
+    let transports = plug(vm.as_ref(), &memory, devices.all(), &mut buses.mmio)?;
+
+    let mut vcpus = vec![];
+    for id in 0..config.cpus {
+        vcpus.push(vm.create_vcpu(id, (id == 0).then_some(entry))?);
+    }
+    let _signals = host("a signal handler", SignalWatch::start(exit.clone()))?;
+    let _raw_mode = host("raw mode for the terminal", RawMode::enter())?;
+    let input = host("a thread", serial::spawn_input(serial, exit.clone()))?;
+    let threads = host(
+        "a thread",
+        VcpuThreads::start(vcpus, &Arc::new(buses), &exit),
+    )?;
+
+    let reason = exit.wait();
+    threads.join();
+    for transport in &transports {
+        transport.shut_down();
+    }
+    if input.join().is_err() {
+        tracing::error!("the serial input thread panicked");
+    }
+    Ok(reason)
+}
