@@ -4,9 +4,21 @@ use crate::Case;
 use crate::host::Guest;
 
 pub const CASES: &[Case] = &[
-    Case { name: "boot::eight_vcpus_power_off", needs_guests: true, run: eight_vcpus_power_off },
-    Case { name: "boot::reboot_is_status_3", needs_guests: true, run: reboot_is_status_3 },
-    Case { name: "boot::failing_script_is_seen", needs_guests: true, run: failing_script_is_seen },
+    Case {
+        name: "boot::eight_vcpus_power_off",
+        needs_guests: true,
+        run: eight_vcpus_power_off,
+    },
+    Case {
+        name: "boot::reboot_is_status_3",
+        needs_guests: true,
+        run: reboot_is_status_3,
+    },
+    Case {
+        name: "boot::failing_script_is_seen",
+        needs_guests: true,
+        run: failing_script_is_seen,
+    },
 ];
 
 fn eight_vcpus_power_off() {
@@ -18,7 +30,11 @@ fn eight_vcpus_power_off() {
     );
     run.succeeded();
     assert_eq!(run.number("cpus"), 8);
-    assert!(run.console().contains("clock=kvm-clock"), "{}", run.console());
+    assert!(
+        run.console().contains("clock=kvm-clock"),
+        "{}",
+        run.console()
+    );
     // The kernel keeps some of the 262,144 KiB for itself, but never gets more.
     let kib = run.number("kib");
     assert!((180_000..=262_144).contains(&kib), "MemTotal is {kib} KiB");

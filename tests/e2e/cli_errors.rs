@@ -40,7 +40,11 @@ pub const CASES: &[Case] = &[
 fn assert_refused(done: &Finished, words: &[&str]) {
     assert_eq!(done.status, Some(2), "exit status; stderr: {}", done.stderr);
     for word in words {
-        assert!(done.stderr.contains(word), "{word:?} is not in: {}", done.stderr);
+        assert!(
+            done.stderr.contains(word),
+            "{word:?} is not in: {}",
+            done.stderr
+        );
     }
     assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
 }
@@ -71,14 +75,18 @@ fn disk_problems_are_told_apart() {
     let kernel = dir.path().join("kernel");
     fs::write(&kernel, b"\x7fELF").expect("write the file");
     let kernel = kernel.to_str().expect("UTF-8 path");
-    let run = |disk: &str| {
-        vtmem(&["run", "--accel", "kvm", "--kernel", kernel, "--disk", disk])
-    };
+    let run = |disk: &str| vtmem(&["run", "--accel", "kvm", "--kernel", kernel, "--disk", disk]);
 
     let odd = dir.path().join("odd");
     fs::write(&odd, vec![0; 1000]).expect("write the file");
-    assert_refused(&run(&format!("path={},cache=writeback", odd.display())), &["odd", "512"]);
-    assert_refused(&run(&format!("path={},cache=wb", odd.display())), &["wb", "writeback"]);
+    assert_refused(
+        &run(&format!("path={},cache=writeback", odd.display())),
+        &["odd", "512"],
+    );
+    assert_refused(
+        &run(&format!("path={},cache=wb", odd.display())),
+        &["wb", "writeback"],
+    );
     assert_refused(&run("cache=none"), &["path"]);
     assert_refused(&run("path=/nonexistent/disk"), &["/nonexistent/disk"]);
 
@@ -91,15 +99,30 @@ fn disk_problems_are_told_apart() {
 }
 
 fn machine_sizes_are_checked() {
-    for (option, value) in
-        [("--cpus", "0"), ("--cpus", "9"), ("--mem", "12Q"), ("--mem", "0"), ("--tmem", "size=x")]
-    {
-        let done = vtmem(&["run", "--accel", "kvm", "--kernel", "/dev/null", option, value]);
+    for (option, value) in [
+        ("--cpus", "0"),
+        ("--cpus", "9"),
+        ("--mem", "12Q"),
+        ("--mem", "0"),
+        ("--tmem", "size=x"),
+    ] {
+        let done = vtmem(&[
+            "run",
+            "--accel",
+            "kvm",
+            "--kernel",
+            "/dev/null",
+            option,
+            value,
+        ]);
         assert_refused(&done, &[]);
     }
 }
 
 /// Lines on standard error that are part of the error's report.
 fn error_lines(done: &Finished) -> usize {
-    done.stderr.lines().filter(|line| line.starts_with("error")).count()
+    done.stderr
+        .lines()
+        .filter(|line| line.starts_with("error"))
+        .count()
 }

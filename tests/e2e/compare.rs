@@ -8,8 +8,16 @@ use crate::Case;
 use crate::host::vtmem;
 
 pub const CASES: &[Case] = &[
-    Case { name: "compare::reread_repeats_and_pays", needs_guests: true, run: reread },
-    Case { name: "compare::swap_pays", needs_guests: true, run: swap },
+    Case {
+        name: "compare::reread_repeats_and_pays",
+        needs_guests: true,
+        run: reread,
+    },
+    Case {
+        name: "compare::swap_pays",
+        needs_guests: true,
+        run: swap,
+    },
 ];
 
 /// Runs `vtmem compare` with `args`; returns its JSON as text and parsed.
@@ -38,7 +46,9 @@ fn find<'a>(json: &'a Value, workload: &str, mode: &str) -> &'a Value {
 /// The number at `path` (keys joined by dots) of `run`.
 fn number(run: &Value, path: &str) -> f64 {
     let value = path.split('.').fold(run, |value, key| &value[key]);
-    value.as_f64().unwrap_or_else(|| panic!("{path} is {value} in {run}"))
+    value
+        .as_f64()
+        .unwrap_or_else(|| panic!("{path} is {value} in {run}"))
 }
 
 fn reread() {
@@ -55,10 +65,19 @@ fn reread() {
         assert!(number(run, "bytes_verified") > 64e6, "{run}");
         assert!(number(run, "exits.total") > 0.0, "{run}");
     }
-    let (without, with) = (number(none, "disk.read_bytes"), number(tmem, "disk.read_bytes"));
-    assert!(with <= 0.6 * without, "tmem read {with} bytes from disk, none {without}");
+    let (without, with) = (
+        number(none, "disk.read_bytes"),
+        number(tmem, "disk.read_bytes"),
+    );
+    assert!(
+        with <= 0.6 * without,
+        "tmem read {with} bytes from disk, none {without}"
+    );
     let (doorbells, puts) = (number(tmem, "tmem.doorbells"), number(tmem, "tmem.puts"));
-    assert!(doorbells <= puts / 16.0, "{doorbells} doorbells for {puts} puts");
+    assert!(
+        doorbells <= puts / 16.0,
+        "{doorbells} doorbells for {puts} puts"
+    );
     assert!(number(tmem, "tmem.hits") > 0.0);
     assert!(none["tmem"].is_null());
 }
@@ -68,5 +87,8 @@ fn swap() {
     let none = number(find(&json, "swap", "none"), "seconds");
     let tmem = number(find(&json, "swap", "tmem"), "seconds");
     assert_eq!(number(find(&json, "swap", "tmem"), "bytes_corrupt"), 0.0);
-    assert!(tmem <= none / 3.0, "swap took {tmem} s with tmem, {none} s without");
+    assert!(
+        tmem <= none / 3.0,
+        "swap took {tmem} s with tmem, {none} s without"
+    );
 }

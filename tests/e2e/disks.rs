@@ -29,7 +29,11 @@ fn every_cache_mode_keeps_what_was_synced() {
              [ $(cat /sys/block/vdd/ro) = 1 ] || exit 4\n",
         );
     let console = run.succeeded();
-    for (disk, seen) in [("a", "write back"), ("b", "write through"), ("c", "write back")] {
+    for (disk, seen) in [
+        ("a", "write back"),
+        ("b", "write through"),
+        ("c", "write back"),
+    ] {
         let line = format!("{disk}:{seen}");
         assert!(console.contains(&line), "{line:?} is not in:\n{console}");
     }
@@ -39,7 +43,13 @@ fn every_cache_mode_keeps_what_was_synced() {
         let disk = run.disk(n);
         let (head, rest) = disk.split_at(MIB as usize);
         let (body, tail) = rest.split_at(2 * MIB as usize);
-        assert!(body == want.as_bytes(), "disk {letter} differs from what its guest wrote");
-        assert!(head.iter().chain(tail).all(|&byte| byte == 0), "disk {letter}: stray writes");
+        assert!(
+            body == want.as_bytes(),
+            "disk {letter} differs from what its guest wrote"
+        );
+        assert!(
+            head.iter().chain(tail).all(|&byte| byte == 0),
+            "disk {letter}: stray writes"
+        );
     }
 }

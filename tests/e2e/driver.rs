@@ -4,9 +4,21 @@ use crate::Case;
 use crate::host::Guest;
 
 pub const CASES: &[Case] = &[
-    Case { name: "driver::unload_under_use_is_clean", needs_guests: true, run: unload_is_clean },
-    Case { name: "driver::host_that_refuses_all", needs_guests: true, run: host_that_refuses_all },
-    Case { name: "driver::reboot_with_pages_held", needs_guests: true, run: reboot_with_pages },
+    Case {
+        name: "driver::unload_under_use_is_clean",
+        needs_guests: true,
+        run: unload_is_clean,
+    },
+    Case {
+        name: "driver::host_that_refuses_all",
+        needs_guests: true,
+        run: host_that_refuses_all,
+    },
+    Case {
+        name: "driver::reboot_with_pages_held",
+        needs_guests: true,
+        run: reboot_with_pages,
+    },
 ];
 
 const MIB: u64 = 1 << 20;
@@ -44,7 +56,11 @@ fn unload_is_clean() {
              no_complaints || exit 12\n"
         ));
     run.succeeded();
-    assert!(run.number("hits") > 0, "the driver, loaded anew, never hit:\n{}", run.console());
+    assert!(
+        run.number("hits") > 0,
+        "the driver, loaded anew, never hit:\n{}",
+        run.console()
+    );
 }
 
 fn host_that_refuses_all() {
@@ -66,7 +82,10 @@ fn host_that_refuses_all() {
              no_complaints || exit 5\n"
         ));
     run.succeeded();
-    assert!(run.number("swapped") > 1000, "nothing was swapped, so nothing was refused");
+    assert!(
+        run.number("swapped") > 1000,
+        "nothing was swapped, so nothing was refused"
+    );
     assert_eq!(run.number("hits"), 0);
 }
 

@@ -13,7 +13,10 @@ pub fn bin_dir() -> PathBuf {
         Some(dir) => dir.into(),
         None => {
             let exe = std::env::current_exe().expect("the test's own path");
-            exe.ancestors().nth(2).expect("target/<triple>/<profile>").to_owned()
+            exe.ancestors()
+                .nth(2)
+                .expect("target/<triple>/<profile>")
+                .to_owned()
         }
     }
 }
@@ -48,7 +51,10 @@ pub fn vtmem<S: AsRef<OsStr>>(args: &[S]) -> Finished {
 /// Builds the images that guests need; says why when that is not possible here.
 pub fn prepare_guests() -> Result<(), String> {
     if !binary().is_file() {
-        return Err(format!("{} does not exist; run ci/test", binary().display()));
+        return Err(format!(
+            "{} does not exist; run ci/test",
+            binary().display()
+        ));
     }
     eprintln!("preparing the guest images (minutes on a fresh machine, then cached)");
     let status = Command::new(binary())
@@ -56,12 +62,20 @@ pub fn prepare_guests() -> Result<(), String> {
         .stdin(Stdio::null())
         .status()
         .map_err(|e| format!("cannot start vtmem: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("`vtmem images build` ended with {status}")) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("`vtmem images build` ended with {status}"))
+    }
 }
 
 /// Holds an exclusive lock on `path` until dropped, as another VMM would.
 pub fn hold_exclusive_lock(path: &Path) -> File {
-    let file = File::options().read(true).write(true).open(path).expect("open the file");
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("open the file");
     // SAFETY: the descriptor is open for as long as `file` lives; flock reads no memory.
     let rc = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
     assert_eq!(rc, 0, "nobody else may hold the lock");
@@ -79,7 +93,9 @@ pub struct Guest {
 impl Guest {
     /// A guest with `mem` (such as `256M`) of memory and `cpus` vCPUs.
     pub fn new(mem: &str, cpus: u8) -> Self {
-        let args = ["run", "--mem", mem, "--cpus", &cpus.to_string()].map(str::to_owned).to_vec();
+        let args = ["run", "--mem", mem, "--cpus", &cpus.to_string()]
+            .map(str::to_owned)
+            .to_vec();
         Guest {
             dir: tempfile::tempdir().expect("a temporary directory"),
             args,
@@ -102,7 +118,9 @@ impl Guest {
 
     /// Adds tmem with a pool of `size`, and the driver with `parameters`.
     pub fn tmem(self, size: &str, parameters: &str) -> Self {
-        let on = self.args(&["--tmem", &format!("size={size}")]).cmdline("vtmem.tmem=1");
+        let on = self
+            .args(&["--tmem", &format!("size={size}")])
+            .cmdline("vtmem.tmem=1");
         if parameters.is_empty() {
             on
         } else {
@@ -113,14 +131,18 @@ impl Guest {
     /// Adds a disk of `bytes` zeros under cache mode `cache`; the first is `/dev/vda`.
     pub fn empty_disk(self, bytes: u64, cache: &str) -> Self {
         let path = self.dir.path().join(format!("disk{}", self.nr_disks));
-        File::create(&path).and_then(|f| f.set_len(bytes)).expect("create the disk");
+        File::create(&path)
+            .and_then(|f| f.set_len(bytes))
+            .expect("create the disk");
         self.disk(&path, &format!("cache={cache}"))
     }
 
     /// Adds an ext4 disk of `bytes` under cache mode `cache`.
     pub fn ext4_disk(self, bytes: u64, cache: &str) -> Self {
         let path = self.dir.path().join(format!("disk{}", self.nr_disks));
-        File::create(&path).and_then(|f| f.set_len(bytes)).expect("create the disk");
+        File::create(&path)
+            .and_then(|f| f.set_len(bytes))
+            .expect("create the disk");
         let status = Command::new("/usr/sbin/mke2fs")
             .args(["-q", "-F", "-t", "ext4", "-b", "4096"])
             .arg(&path)
@@ -144,14 +166,21 @@ impl Guest {
         let path = self.dir.path().join("script");
         let mut text = script.as_bytes().to_vec();
         text.resize(text.len().next_multiple_of(4096), b'\n');
-        File::create(&path).and_then(|mut f| f.write_all(&text)).expect("write the script");
+        File::create(&path)
+            .and_then(|mut f| f.write_all(&text))
+            .expect("write the script");
         let device = format!("/dev/vd{}", char::from(b'a' + self.nr_disks));
         let mut guest = self
             .disk(&path, "cache=writeback,readonly")
             .cmdline(&format!("vtmem.exec=\"sh {device}\""));
-        guest.args.extend(["--cmdline".to_owned(), guest.cmdline.clone()]);
+        guest
+            .args
+            .extend(["--cmdline".to_owned(), guest.cmdline.clone()]);
         let finished = vtmem(&guest.args);
-        GuestRun { finished, dir: guest.dir }
+        GuestRun {
+            finished,
+            dir: guest.dir,
+        }
     }
 }
 
@@ -194,8 +223,13 @@ impl GuestRun {
     #[track_caller]
     pub fn number(&self, name: &str) -> u64 {
         let prefix = format!("{name}=");
-        let value = self.console().lines().find_map(|line| line.trim().strip_prefix(&prefix));
+        let value = self
+            .console()
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(&prefix));
         let value = value.unwrap_or_else(|| panic!("no {name}= in:\n{}", self.console()));
-        value.parse().unwrap_or_else(|e| panic!("{name}={value}: {e}"))
+        value
+            .parse()
+            .unwrap_or_else(|e| panic!("{name}={value}: {e}"))
     }
 }

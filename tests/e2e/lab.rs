@@ -9,8 +9,16 @@ use crate::Case;
 use crate::host::{binary, vtmem};
 
 pub const CASES: &[Case] = &[
-    Case { name: "lab::exit_status_comes_back", needs_guests: true, run: exit_status_comes_back },
-    Case { name: "lab::killed_leaves_no_process", needs_guests: true, run: killed_leaves_no_process },
+    Case {
+        name: "lab::exit_status_comes_back",
+        needs_guests: true,
+        run: exit_status_comes_back,
+    },
+    Case {
+        name: "lab::killed_leaves_no_process",
+        needs_guests: true,
+        run: killed_leaves_no_process,
+    },
 ];
 
 fn exit_status_comes_back() {
@@ -21,7 +29,10 @@ fn exit_status_comes_back() {
 /// Processes that descend from `pid`, itself not included.
 fn descendants(pid: u32) -> Vec<u32> {
     let mut found = vec![];
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
     for task in tasks {
         let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
         for child in children.split_whitespace().filter_map(|c| c.parse().ok()) {
@@ -34,8 +45,11 @@ fn descendants(pid: u32) -> Vec<u32> {
 
 /// Whether the process still runs; a zombie does not.
 fn runs(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.trim().starts_with('Z')))
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| !rest.trim().starts_with('Z'))
+    })
 }
 
 /// Waits at most `limit` for `condition`. The bound only decides when to give up.
@@ -59,13 +73,17 @@ fn killed_leaves_no_process() {
             .stderr(Stdio::null())
             .spawn()
             .expect("start vtmem lab");
-        let appeared = eventually(Duration::from_secs(60), || !descendants(lab.id()).is_empty());
+        let appeared = eventually(Duration::from_secs(60), || {
+            !descendants(lab.id()).is_empty()
+        });
         assert!(appeared, "the lab started no emulator");
         let children = descendants(lab.id());
         // SAFETY: signals a child of ours that has not been waited for, so the id is still its own.
         unsafe { libc::kill(lab.id().try_into().expect("a pid"), signal) };
         lab.wait().expect("wait for vtmem lab");
-        let gone = eventually(Duration::from_secs(20), || !children.iter().any(|&pid| runs(pid)));
+        let gone = eventually(Duration::from_secs(20), || {
+            !children.iter().any(|&pid| runs(pid))
+        });
         assert!(gone, "after signal {signal} some of {children:?} still run");
     }
 }

@@ -36,7 +36,11 @@ fn main() {
         compare::CASES,
     ];
     // Prepared once and before any test's clock runs: images take minutes on a fresh machine.
-    let guests = if args.list { Ok(()) } else { host::prepare_guests() };
+    let guests = if args.list {
+        Ok(())
+    } else {
+        host::prepare_guests()
+    };
     let required = std::env::var_os("VTMEM_REQUIRE_E2E").is_some_and(|v| v != "0");
     let trials = cases
         .iter()

@@ -3,8 +3,11 @@
 use crate::Case;
 use crate::host::Guest;
 
-pub const CASES: &[Case] =
-    &[Case { name: "torture::two_cpus_no_wrong_byte", needs_guests: true, run: two_cpus }];
+pub const CASES: &[Case] = &[Case {
+    name: "torture::two_cpus_no_wrong_byte",
+    needs_guests: true,
+    run: two_cpus,
+}];
 
 const MIB: u64 = 1 << 20;
 
@@ -18,7 +21,9 @@ fn two_cpus() {
         .cmdline("vtmem.data=/dev/vda vtmem.swap=/dev/vdb")
         .tmem("192M", "")
         .args(&["--clock", "real"])
-        .run(&format!("vtmem-work torture --dir /data --seconds {SECONDS} --seed 7\n"));
+        .run(&format!(
+            "vtmem-work torture --dir /data --seconds {SECONDS} --seed 7\n"
+        ));
     let console = run.succeeded();
     let result = console
         .lines()

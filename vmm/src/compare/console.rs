@@ -43,7 +43,9 @@ impl Console {
             match byte {
                 b'\n' => {
                     let line = std::mem::take(&mut self.line);
-                    events.extend(self.take_line(String::from_utf8_lossy(&line).trim_end_matches('\r')));
+                    events.extend(
+                        self.take_line(String::from_utf8_lossy(&line).trim_end_matches('\r')),
+                    );
                 }
                 _ if self.line.len() < LONGEST_LINE => self.line.push(*byte),
                 _ => {}
