@@ -20,6 +20,9 @@ const OEM_TABLE: [u8; 8] = *b"VTMEM   ";
 const REVISION: u32 = 1;
 /// Size of a table's header in bytes (ACPI 6.5, 5.2.6).
 const HEADER: u32 = 36;
+/// Boot architecture flags (ACPI 6.5, table 5.11): no VGA, no CMOS clock. Nor is there an i8042, which
+/// has a flag for being there. A kernel that isn't told probes for seconds.
+const NO_VGA_NO_CMOS_CLOCK: u16 = (1 << 2) | (1 << 5);
 
 /// Collects AML bytes.
 #[derive(Default)]
@@ -83,6 +86,7 @@ fn fadt(dsdt: u64) -> Vec<u8> {
     fadt.sleep_status_reg = port(power::SLEEP_STATUS);
     fadt.reset_reg = port(power::RESET);
     fadt.reset_value = power::RESET_VALUE;
+    fadt.iapc_boot_arch = NO_VGA_NO_CMOS_CLOCK.into();
     bytes_of(&fadt.finalize())
 }
 
