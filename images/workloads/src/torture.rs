@@ -149,14 +149,20 @@ fn work(shared: &Shared, mut random: Random) -> io::Result<()> {
     Ok(())
 }
 
-/// Empties caches, all of them or one file's.
+/// Empties caches, of one file mostly, sometimes of all. Paced by the others' operations, not by time: on a slow machine
+/// too, reclaim and not this is what most pages leave the cache by.
 fn drop_things(shared: &Shared, mut random: Random) -> io::Result<()> {
+    let mut next = 0;
     while shared.going_on() {
-        match random.below(4) {
+        if shared.operations.load(Ordering::Relaxed) < next {
+            thread::sleep(Duration::from_millis(10));
+            continue;
+        }
+        match random.below(16) {
             0 => drop_caches(),
             _ => shared.files[random.below(shared.files.len() as u64) as usize].forget()?,
         }
-        thread::sleep(Duration::from_millis(50 + random.below(200)));
+        next = shared.operations.load(Ordering::Relaxed) + 100 + random.below(400);
     }
     Ok(())
 }
