@@ -278,8 +278,7 @@ static void notrace vtmem_redirect(unsigned long ip, unsigned long parent_ip,
 	const struct vtmem_hook *hook = vtmem_hook_find(ip);
 
 	if (hook && !within_module(parent_ip, THIS_MODULE))
-		ftrace_instruction_pointer_set(fregs,
-					(unsigned long)hook->replacement);
+		ftrace_instruction_pointer_set(fregs, (unsigned long)hook->replacement);
 }
 
 static void notrace vtmem_entry(unsigned long ip, unsigned long parent_ip,

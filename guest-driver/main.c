@@ -106,6 +106,7 @@ static int vtmem_start_halves(struct vtmem *vt)
 
 static int vtmem_probe(struct virtio_device *vdev)
 {
+	unsigned int ring_size;
 	struct vtmem *vt;
 	u64 credit;
 	int err;
@@ -135,8 +136,8 @@ static int vtmem_probe(struct virtio_device *vdev)
 	err = vtmem_queues_init(vt);
 	if (err)
 		goto destroy_wq;
-	err = vtmem_staging_init(vt, virtqueue_get_vring_size(
-					     vt->vq[VTMEM_QUEUE_PUT]));
+	ring_size = virtqueue_get_vring_size(vt->vq[VTMEM_QUEUE_PUT]);
+	err = vtmem_staging_init(vt, ring_size);
 	if (err)
 		goto exit_queues;
 

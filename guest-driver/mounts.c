@@ -124,6 +124,7 @@ static void vtmem_mount_make(struct vtmem_mount *m)
 	spin_lock_irq(&vtmem_mounts_lock);
 	if (m->state == VTMEM_MOUNT_PENDING) {
 		ready = !err;
+		/* Pairs with the acquire in vtmem_mount_ready(). */
 		smp_store_release(&m->state,
 				  ready ? VTMEM_MOUNT_READY : VTMEM_MOUNT_OFF);
 	}

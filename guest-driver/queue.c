@@ -258,6 +258,7 @@ static void vtmem_put_callback(struct virtqueue *vq)
  * which interrupts take, nest outside of get_lock.
  */
 void vtmem_sync_begin(struct vtmem *vt, unsigned long *flags)
+	__acquires(&vt->get_lock)
 {
 	spin_lock_irqsave(&vt->get_lock, *flags);
 	vt->get_ops = 0;
@@ -369,6 +370,7 @@ u32 vtmem_sync_value(struct vtmem *vt, unsigned int op)
 }
 
 void vtmem_sync_end(struct vtmem *vt, unsigned long flags)
+	__releases(&vt->get_lock)
 {
 	spin_unlock_irqrestore(&vt->get_lock, flags);
 }

@@ -60,6 +60,7 @@ static unsigned int vtmem_owner_count(int v)
  */
 static struct vtmem_staging *vtmem_staging_lock(struct vtmem *vt, u16 bucket,
 						unsigned long *flags)
+	__acquires(&s->lock)
 {
 	atomic_t *owner = &vt->owner[bucket];
 	struct vtmem_staging *s;
@@ -140,6 +141,7 @@ static struct vtmem_batch *vtmem_open(struct vtmem_staging *s, bool with_page)
 	for (pass = 0; pass < 2; pass++) {
 		for (i = 0; i < vt->nr_batches; i++) {
 			b = &s->batches[i];
+			/* Pairs with vtmem_batch_free(). */
 			if (smp_load_acquire(&b->state) != VTMEM_BATCH_FREE)
 				continue;
 			b->state = VTMEM_BATCH_OPEN;
@@ -157,6 +159,7 @@ static struct vtmem_batch *vtmem_open(struct vtmem_staging *s, bool with_page)
 /* Any context: the pages of a batch are no longer needed. */
 void vtmem_batch_free(struct vtmem_batch *b)
 {
+	/* Pairs with vtmem_open() and vtmem_reaping(): all of it was read. */
 	smp_store_release(&b->state, VTMEM_BATCH_FREE);
 }
 
@@ -428,10 +431,13 @@ bool vtmem_reaping(struct vtmem *vt)
 	unsigned int i, j;
 
 	for (i = 0; i < vt->nr_staging; i++)
-		for (j = 0; j < vt->nr_batches; j++)
-			if (smp_load_acquire(&vt->staging[i].batches[j].state) ==
-			    VTMEM_BATCH_DONE)
+		for (j = 0; j < vt->nr_batches; j++) {
+			struct vtmem_batch *b = &vt->staging[i].batches[j];
+
+			/* Pairs with vtmem_batch_free(). */
+			if (smp_load_acquire(&b->state) == VTMEM_BATCH_DONE)
 				return true;
+		}
 	return false;
 }
 

@@ -316,7 +316,7 @@ void vtmem_swap_exit(struct vtmem *vt)
 	vtmem_submit_all(vt);
 	vtmem_drain(vt);
 	while (vtmem_reaping(vt))
-		msleep(1);
+		msleep(20);
 	flush_workqueue(vtmem_swap_wq);
 	vtmem_pool_destroy(vt, sw->pool);
 	destroy_workqueue(vtmem_swap_wq);

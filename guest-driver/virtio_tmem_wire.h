@@ -76,7 +76,7 @@ typedef uint8_t __u8;
 /* Status of one operation. */
 #define VTMEM_S_OK		0
 #define VTMEM_S_ABSENT		1	/* get, flush: the host holds no such page */
-#define VTMEM_S_REFUSED		2	/* put, new pool: no room; an older page of the key is flushed */
+#define VTMEM_S_REFUSED		2	/* put, new pool: no room; an older page is flushed */
 #define VTMEM_S_UNSUPPORTED	3	/* operation unknown or not negotiated */
 #define VTMEM_S_INVALID		4	/* no such pool, flag or argument */
 #define VTMEM_S_IOERR		5	/* get: the host lost or cannot read a persistent page */

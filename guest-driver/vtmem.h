@@ -90,7 +90,7 @@ struct vtmem_batch {
 };
 
 struct vtmem_staging {
-	spinlock_t lock;
+	spinlock_t lock;		/* everything here; order above */
 	struct vtmem *vt;
 	struct vtmem_batch *open;
 	struct vtmem_batch *batches;
@@ -129,7 +129,7 @@ struct vtmem {
 	atomic_t *owner;
 
 	struct vtmem_event *events;
-	spinlock_t event_lock;
+	spinlock_t event_lock;		/* queue 2 */
 
 	struct vtmem_swap *swap;
 	bool cleancache;	/* its hooks are attached */
@@ -156,7 +156,8 @@ void vtmem_put_notify(struct vtmem *vt);
 bool vtmem_reap(struct vtmem *vt);
 void vtmem_drain(struct vtmem *vt);
 
-void vtmem_sync_begin(struct vtmem *vt, unsigned long *flags);
+void vtmem_sync_begin(struct vtmem *vt, unsigned long *flags)
+	__acquires(&vt->get_lock);
 bool vtmem_sync_has_room(struct vtmem *vt, unsigned int segs);
 unsigned int vtmem_sync_op(struct vtmem *vt, u16 type,
 			   const struct vtmem_key *key, u64 arg);
@@ -165,7 +166,8 @@ void vtmem_sync_page(struct vtmem *vt, struct page *page, unsigned int offset,
 int vtmem_sync_run(struct vtmem *vt);
 u32 vtmem_sync_status(struct vtmem *vt, unsigned int op);
 u32 vtmem_sync_value(struct vtmem *vt, unsigned int op);
-void vtmem_sync_end(struct vtmem *vt, unsigned long flags);
+void vtmem_sync_end(struct vtmem *vt, unsigned long flags)
+	__releases(&vt->get_lock);
 int vtmem_pool_create(struct vtmem *vt, u64 kind, u32 *pool);
 void vtmem_pool_destroy(struct vtmem *vt, u32 pool);
 

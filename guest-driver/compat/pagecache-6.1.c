@@ -70,7 +70,7 @@ struct vtmem_iomap_dio {
 	int error;
 };
 
-#define VTMEM_IOMAP_DIO_WRITE	(1U << 30)
+#define VTMEM_IOMAP_DIO_WRITE	BIT(30)
 
 const struct vtmem_member vtmem_members[] = {
 	{ "iomap_dio", "iocb", offsetof(struct vtmem_iomap_dio, iocb), 8 },
