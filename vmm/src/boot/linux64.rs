@@ -25,13 +25,16 @@ pub fn set_up(
     rsdp: u64,
     map: &[MapEntry],
 ) -> Result<Entry, BootError> {
-    let mut params = boot_params::default();
-    params.hdr = header.unwrap_or_else(|| setup_header {
+    let made_up = || setup_header {
         boot_flag: 0xaa55,
         header: u32::from_le_bytes(*b"HdrS"),
         kernel_alignment: 0x100_0000,
         ..Default::default()
-    });
+    };
+    let mut params = boot_params {
+        hdr: header.unwrap_or_else(made_up),
+        ..Default::default()
+    };
     params.hdr.type_of_loader = LOADER_OTHER;
     params.hdr.cmd_line_ptr = layout::CMDLINE as u32;
     params.hdr.cmdline_size = cmdline_bytes as u32;

@@ -1,5 +1,7 @@
 //! Values that several options share.
 
+pub use crate::compare::quantity::parse_duration as duration;
+
 /// Parses a size in bytes: a number with an optional K, M, G or T (powers of 1024).
 pub fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size; give a number with K, M, G or T, such as 512M");

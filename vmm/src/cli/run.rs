@@ -4,12 +4,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use vtmem_images::{Images, Options, Progress as _, TerminalProgress};
+
 use crate::accel::{Accel, Clock};
 use crate::boot::BootSource;
 use crate::cli::{CliError, parse};
 use crate::disk::DiskOptions;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::kvm::KvmHypervisor;
+use crate::lab;
+use crate::lab::guest::GuestError;
 use crate::machine::exit::Exit;
 use crate::machine::{self, MachineConfig};
 
@@ -89,13 +93,18 @@ impl FromStr for TmemOptions {
 
 /// Runs `vtmem run`.
 pub fn execute(args: RunArgs) -> Result<ExitCode, CliError> {
-    if args.kernel.is_none() {
-        return Err("--kernel is missing".into());
+    let (accel, clock) = (args.accel.resolve(), args.clock);
+    let config = machine_config(args)?;
+    if accel == Accel::Lab {
+        let mut progress = TerminalProgress::new();
+        let image = Images::open(Options::default())?.lab(&mut progress)?;
+        progress.finish();
+        return match lab::guest::run(&image, &config, clock) {
+            Ok(status) => Ok(ExitCode::from(status)),
+            Err(GuestError::Lab(error)) => super::lab::failed(error),
+            Err(error) => Err(error.into()),
+        };
     }
-    if args.accel.resolve() == Accel::Lab {
-        return Err("the lab is not connected yet; use --accel kvm".into());
-    }
-    let config = machine_config(args);
     let exit = machine::run(&config, || {
         KvmHypervisor::open().map(|kvm| Box::new(kvm) as Box<dyn Hypervisor>)
     })?;
@@ -105,11 +114,21 @@ pub fn execute(args: RunArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::from(exit.status()))
 }
 
-fn machine_config(args: RunArgs) -> MachineConfig {
-    MachineConfig {
+/// What the options say; without a kernel, with the guest of `vtmem images`.
+fn machine_config(args: RunArgs) -> Result<MachineConfig, CliError> {
+    let (kernel, initrd) = match args.kernel {
+        Some(kernel) => (kernel, args.initrd),
+        None => {
+            let mut progress = TerminalProgress::new();
+            let guest = Images::open(Options::default())?.guest(&mut progress)?;
+            progress.finish();
+            (guest.kernel, Some(guest.initrd))
+        }
+    };
+    Ok(MachineConfig {
         boot: BootSource {
-            kernel: args.kernel.expect("set above when absent"),
-            initrd: args.initrd,
+            kernel,
+            initrd,
             cmdline: args.cmdline,
         },
         memory: args.mem,
@@ -118,5 +137,5 @@ fn machine_config(args: RunArgs) -> MachineConfig {
         tmem: args.tmem.map(|tmem| tmem.size),
         acpi: !args.no_acpi,
         marks: args.marks,
-    }
+    })
 }

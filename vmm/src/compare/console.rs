@@ -4,7 +4,7 @@ use serde::Deserialize;
 use vtmem_workloads::workload::{FAILURE_PREFIX, Outcome, RESULT_PREFIX, START_PREFIX, Workload};
 
 /// Lines kept for the message when a guest dies.
-const LAST_LINES: usize = 4;
+const LAST_LINES: usize = 8;
 /// Longest line that is looked at; a guest may print without end.
 const LONGEST_LINE: usize = 4096;
 
@@ -15,8 +15,8 @@ pub enum Event {
     Started(Workload),
     /// A workload finished.
     Finished(Workload, Outcome),
-    /// A workload gave up; why.
-    Failed(String),
+    /// A workload, or the guest before any of them, gave up; why.
+    Failed(Option<Workload>, String),
 }
 
 /// Reads a console.
@@ -24,6 +24,18 @@ pub enum Event {
 pub struct Console {
     line: Vec<u8>,
     last_lines: Vec<String>,
+}
+
+impl Event {
+    /// The line that meant this.
+    pub fn line(&self) -> String {
+        match self {
+            Event::Started(workload) => format!("{START_PREFIX}{workload}"),
+            Event::Finished(workload, outcome) => outcome.line(workload.name()),
+            Event::Failed(Some(workload), why) => format!("{FAILURE_PREFIX}{workload}: {why}"),
+            Event::Failed(None, why) => format!("{FAILURE_PREFIX}{why}"),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -76,7 +88,13 @@ impl Console {
             return Some(result(json));
         }
         if let Some(reason) = rest(FAILURE_PREFIX) {
-            return Some(Event::Failed(reason.to_owned()));
+            let named = reason
+                .split_once(": ")
+                .and_then(|(name, why)| Some((Workload::from_name(name)?, why)));
+            return Some(match named {
+                Some((workload, why)) => Event::Failed(Some(workload), why.to_owned()),
+                None => Event::Failed(None, reason.to_owned()),
+            });
         }
         Some(Event::Started(Workload::from_name(
             rest(START_PREFIX)?.trim(),
@@ -86,7 +104,7 @@ impl Console {
 
 fn result(json: &str) -> Event {
     let Ok(line) = serde_json::from_str::<ResultLine>(json) else {
-        return Event::Failed(format!("malformed result {json:?}"));
+        return Event::Failed(None, format!("malformed result {json:?}"));
     };
     match Workload::from_name(&line.workload) {
         Some(workload) => Event::Finished(
@@ -98,7 +116,7 @@ fn result(json: &str) -> Event {
                 bytes_corrupt: line.bytes_corrupt,
             },
         ),
-        None => Event::Failed(format!("result of an unknown workload {:?}", line.workload)),
+        None => Event::Failed(None, format!("result of an unknown workload {:?}", line.workload)),
     }
 }
 

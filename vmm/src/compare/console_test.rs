@@ -42,6 +42,15 @@ fn a_result_without_its_newline_does_not_count() {
 }
 
 #[test]
+fn events_can_be_passed_on() {
+    let lines = format!("vtmem-start: swap\n{GOOD}\nvtmem-failure: swap: a: b\nvtmem-failure: x\n");
+    let events = feed(&lines);
+    assert_eq!(events.len(), 4);
+    let again: String = events.iter().map(|event| event.line() + "\n").collect();
+    assert_eq!(again, lines);
+}
+
+#[test]
 fn malformed_results_are_failures() {
     for line in [
         "vtmem-result: ",
@@ -54,13 +63,17 @@ fn malformed_results_are_failures() {
     ] {
         let events = feed(&format!("{line}\n"));
         assert!(
-            matches!(events.as_slice(), [Event::Failed(_)]),
+            matches!(events.as_slice(), [Event::Failed(None, _)]),
             "{line}: {events:?}"
         );
     }
     assert_eq!(
         feed("vtmem-failure: swap: out of memory\n"),
-        [Event::Failed("swap: out of memory".to_owned())]
+        [Event::Failed(Some(Workload::Swap), "out of memory".to_owned())]
+    );
+    assert_eq!(
+        feed("vtmem-failure: init: no: disk\n"),
+        [Event::Failed(None, "init: no: disk".to_owned())]
     );
     assert_eq!(feed("vtmem-start: dance\n"), []);
 }

@@ -53,14 +53,9 @@ pub fn render(comparison: &Comparison) -> String {
 }
 
 fn introduction(comparison: &Comparison) -> String {
-    let enforced = if comparison.host_mem_enforced {
-        ""
-    } else {
-        " <strong>That bound could not be enforced for the host's page cache: no memory cgroup could be made.</strong>"
-    };
     format!(
         "<p class=\"muted\">Linux guests with {} of memory, launched by vtmem on {}; each mode has {} of host memory \
-         besides, and the same disks.{enforced}</p>\n",
+         besides, and the same disks.</p>\n",
         bytes(comparison.guest_mem_bytes),
         if comparison.accel == "lab" {
             "KVM in an emulated host"

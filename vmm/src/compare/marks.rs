@@ -22,14 +22,17 @@ struct DiskMark {
     /// As the VMM counted requests.
     #[serde(flatten)]
     guest: Disk,
-    /// As the host's block layer counted what came of them.
-    host: Option<Disk>,
+    /// As the host counted what came of them.
+    host: Option<HostDisk>,
 }
 
-impl DiskMark {
-    fn counters(&self) -> Disk {
-        self.host.unwrap_or(self.guest)
-    }
+/// A block device's own figures; or for a file, of which the kernel keeps none, the bytes of the whole VMM.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+struct HostDisk {
+    read_bytes: u64,
+    write_bytes: u64,
+    read_ops: Option<u64>,
+    write_ops: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -134,14 +137,37 @@ impl TmemMark {
     }
 }
 
+/// All disks together. Bytes of the whole VMM count once, however many files it has as disks.
 fn sum(disks: &[DiskMark]) -> Option<Disk> {
+    let mut vmm_counted = false;
     disks.iter().try_fold(Disk::default(), |sum, disk| {
-        let disk = disk.counters();
+        let mut counters = disk.guest;
+        match disk.host {
+            Some(HostDisk {
+                read_bytes,
+                write_bytes,
+                read_ops: Some(read_ops),
+                write_ops: Some(write_ops),
+            }) => {
+                counters = Disk {
+                    read_bytes,
+                    write_bytes,
+                    read_ops,
+                    write_ops,
+                };
+            }
+            Some(vmm) => {
+                let again = std::mem::replace(&mut vmm_counted, true);
+                counters.read_bytes = if again { 0 } else { vmm.read_bytes };
+                counters.write_bytes = if again { 0 } else { vmm.write_bytes };
+            }
+            None => {}
+        }
         Some(Disk {
-            read_bytes: sum.read_bytes.checked_add(disk.read_bytes)?,
-            write_bytes: sum.write_bytes.checked_add(disk.write_bytes)?,
-            read_ops: sum.read_ops.checked_add(disk.read_ops)?,
-            write_ops: sum.write_ops.checked_add(disk.write_ops)?,
+            read_bytes: sum.read_bytes.checked_add(counters.read_bytes)?,
+            write_bytes: sum.write_bytes.checked_add(counters.write_bytes)?,
+            read_ops: sum.read_ops.checked_add(counters.read_ops)?,
+            write_ops: sum.write_ops.checked_add(counters.write_ops)?,
         })
     })
 }

@@ -60,6 +60,30 @@ fn no_device_and_no_cgroup_is_fine() {
 }
 
 #[test]
+fn bytes_of_the_whole_vmm_count_once() {
+    let file = |ops: u64| {
+        format!(
+            r#"{{"id":"v","read_bytes":1,"write_bytes":1,"read_ops":{ops},"write_ops":1,
+               "host":{{"read_bytes":70,"write_bytes":80,"read_ops":null,"write_ops":null}}}}"#
+        )
+        .replace('\n', " ")
+    };
+    let disks = format!("{},{}", file(2), file(3));
+    let text = format!(
+        r#"{{"mark":16,"exits":{{}},"disks":[],"tmem":null,"host_memory":null}}
+{{"mark":128,"exits":{{}},"disks":[{disks}],"tmem":null,"host_memory":null}}"#
+    );
+    let found = difference(&parse(&text).unwrap(), Workload::Reread).unwrap();
+    let disk = Disk {
+        read_bytes: 70,
+        write_bytes: 80,
+        read_ops: 5,
+        write_ops: 2,
+    };
+    assert_eq!(found.disk, disk);
+}
+
+#[test]
 fn unfinished_and_backward_runs_are_errors() {
     let wrong = |lines: &[String]| difference(&marks(lines), Workload::Reread).unwrap_err();
     assert!(wrong(&[]).contains("begin"));

@@ -1,46 +1,4 @@
-//! Quantities as people write and read them.
-
-use std::time::Duration;
-
-/// Reads a number of bytes: `128M`, `1G`, `4096`; K, M, G, T are powers of 1024.
-///
-/// # Errors
-/// Anything else, in one line.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is not a size; write for example 128M or 1G");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &text[digits.len()..] {
-        "" | "B" => 0,
-        "K" | "k" | "KiB" => 10,
-        "M" | "m" | "MiB" => 20,
-        "G" | "g" | "GiB" => 30,
-        "T" | "t" | "TiB" => 40,
-        _ => return Err(wrong()),
-    };
-    digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_mul(1 << shift))
-        .ok_or_else(wrong)
-}
-
-/// Reads a time: `100us`, `2ms`, `500ns`, `1s`.
-///
-/// # Errors
-/// Anything else, in one line.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a time; write for example 100us or 2ms");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: u64 = match &text[digits.len()..] {
-        "ns" => 1,
-        "us" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        _ => return Err(wrong()),
-    };
-    let nanoseconds = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
-    nanoseconds.map(Duration::from_nanos).ok_or_else(wrong)
-}
+//! Quantities as people read them.
 
 /// `1234567` as `1,234,567`.
 pub fn count(number: u64) -> String {

@@ -25,26 +25,11 @@ pub struct Comparison {
     pub guest_mem_bytes: u64,
     /// Host memory that each guest had besides.
     pub host_mem_bytes: u64,
-    /// `false` when no memory cgroup could be made, and so only tmem's own cap held; otherwise left out.
-    #[serde(default = "enforced", skip_serializing_if = "is_true")]
-    pub host_mem_enforced: bool,
     /// Finished runs, by workload and then by mode.
     pub runs: Vec<Run>,
     /// Why other runs did not finish; left out when all did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
-}
-
-fn enforced() -> bool {
-    true
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_true(value: &bool) -> bool {
-    *value
 }
 
 /// One workload under one mode.
@@ -157,7 +142,6 @@ impl Comparison {
 
     /// Takes over another comparison's runs and problems.
     pub fn absorb(&mut self, other: Self) {
-        self.host_mem_enforced &= other.host_mem_enforced;
         self.runs.extend(other.runs);
         self.problems.extend(other.problems);
     }

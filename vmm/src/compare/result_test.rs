@@ -48,7 +48,6 @@ pub(crate) fn sample() -> Comparison {
         instructions_per_ns: Some(4.0),
         guest_mem_bytes: 128 << 20,
         host_mem_bytes: 128 << 20,
-        host_mem_enforced: true,
         runs,
         problems: Vec::new(),
     }
@@ -71,7 +70,6 @@ fn the_json_can_be_read_back() {
         comparison
     );
     comparison.problems.push("tmem: \"quoted\"".to_owned());
-    comparison.host_mem_enforced = false;
     assert_eq!(
         serde_json::from_str::<Comparison>(&comparison.to_json()).unwrap(),
         comparison

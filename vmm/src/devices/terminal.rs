@@ -64,3 +64,18 @@ fn restore() {
         tracing::warn!(%error, "cannot restore the terminal; `stty sane` does");
     }
 }
+
+/// Rows and columns of the terminal that is both standard input and standard output, if there is one.
+pub fn size() -> Option<(u16, u16)> {
+    // SAFETY: isatty only looks at the descriptors.
+    let both =
+        unsafe { libc::isatty(libc::STDIN_FILENO) != 0 && libc::isatty(libc::STDOUT_FILENO) != 0 };
+    if !both {
+        return None;
+    }
+    // SAFETY: all-zero bytes are a valid winsize, which the call fills.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a winsize of our own, which is what this request writes.
+    let done = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (done == 0 && size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}

@@ -52,6 +52,13 @@ pub struct MachineConfig {
     pub marks: Option<PathBuf>,
 }
 
+impl MachineConfig {
+    /// Virtio devices, and thus slots, that it needs.
+    fn slots(&self) -> usize {
+        self.disks.len() + usize::from(self.tmem.is_some())
+    }
+}
+
 /// Why a machine could not be started. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
@@ -104,7 +111,7 @@ struct Devices {
 
 impl Devices {
     fn open(config: &MachineConfig) -> Result<Self, MachineError> {
-        let count = config.disks.len() + usize::from(config.tmem.is_some());
+        let count = config.slots();
         if count > layout::MAX_VIRTIO {
             return Err(MachineError::TooManyDevices(count));
         }
@@ -168,6 +175,18 @@ fn snapshot(vm: &dyn Vm, disks: &[Arc<Blk>], tmem: Option<&Tmem>) -> serde_json:
     })
 }
 
+/// Whether a machine of this configuration could boot, as far as one can tell without a hypervisor and
+/// without opening its disks.
+pub fn check(config: &MachineConfig) -> Result<(), MachineError> {
+    let memory = memory::map(config.memory)?;
+    let slots = config.slots();
+    if slots > layout::MAX_VIRTIO {
+        return Err(MachineError::TooManyDevices(slots));
+    }
+    boot::load(&memory, &config.boot, config.cpus, slots, config.acpi)?;
+    Ok(())
+}
+
 /// Runs a machine on `hypervisor` from start to end; returns why it ended.
 ///
 /// Whatever could be refused (files, disks, memory) is looked at before the guest executes its first
@@ -177,8 +196,13 @@ pub fn run(
     open_hypervisor: impl FnOnce() -> Result<Box<dyn Hypervisor>, HypervisorError>,
 ) -> Result<Exit, MachineError> {
     let memory = memory::map(config.memory)?;
-    let slots = config.disks.len() + usize::from(config.tmem.is_some());
-    let entry = boot::load(&memory, &config.boot, config.cpus, slots, config.acpi)?;
+    let entry = boot::load(
+        &memory,
+        &config.boot,
+        config.cpus,
+        config.slots(),
+        config.acpi,
+    )?;
     let devices = Devices::open(config)?;
     let hypervisor = open_hypervisor()?;
     let vm = hypervisor.create_vm(&memory, config.cpus)?;

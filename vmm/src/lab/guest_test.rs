@@ -1,0 +1,69 @@
+use super::*;
+use crate::boot::BootSource;
+use crate::cli::run::RunArgs;
+use clap::Parser;
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[test]
+fn the_inner_command_line_means_the_same_machine() {
+    let disk = |text: &str| text.parse().expect("disk options");
+    let config = MachineConfig {
+        boot: BootSource {
+            kernel: "k".into(),
+            initrd: Some("i".into()),
+            cmdline: "console=ttyS0 a=\"b c\"".to_owned(),
+        },
+        memory: 384 << 20,
+        cpus: 3,
+        disks: vec![
+            disk("path=/tmp/x,cache=writethrough,readonly"),
+            disk("path=/tmp/y,cache=none"),
+        ],
+        tmem: Some(12345678),
+        acpi: false,
+        marks: Some("m".into()),
+    };
+    let argv = arguments(&config);
+    let run = Command::parse_from(&argv[1..]).run;
+    assert_eq!(run.cmdline, config.boot.cmdline);
+    assert_eq!((run.mem, run.cpus), (config.memory, config.cpus));
+    assert_eq!(run.tmem.map(|tmem| tmem.size), config.tmem);
+    assert!(run.no_acpi && run.initrd.is_some() && run.marks.is_some());
+    let disks: Vec<_> = run
+        .disks
+        .iter()
+        .map(|disk| (disk.path.to_str(), disk.cache, disk.readonly))
+        .collect();
+    assert_eq!(
+        disks,
+        [
+            (Some("/dev/vda"), Cache::Writethrough, true),
+            (Some("/dev/vdb"), Cache::None, false)
+        ]
+    );
+}
+
+#[test]
+fn the_labs_memory_holds_the_guest_and_its_pool() {
+    let config = MachineConfig {
+        boot: BootSource {
+            kernel: "/nonexistent".into(),
+            initrd: None,
+            cmdline: String::new(),
+        },
+        memory: 1 << 30,
+        cpus: 1,
+        disks: vec![],
+        tmem: Some(2 << 30),
+        acpi: true,
+        marks: None,
+    };
+    let lab = lab_config(&config, Clock::Virtual);
+    assert_eq!(lab.memory, BASE_MEMORY + (3 << 30));
+    assert!(lab.outputs.is_empty());
+}
