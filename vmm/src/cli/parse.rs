@@ -1,6 +1,6 @@
 //! Values that several options share.
 
-pub use crate::compare::quantity::parse_duration as duration;
+use std::time::Duration;
 
 /// Parses a size in bytes: a number with an optional K, M, G or T (powers of 1024).
 pub fn bytes(text: &str) -> Result<u64, String> {
@@ -21,9 +21,34 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(wrong)
 }
 
+/// Parses a time: `100us`, `2ms`, `500ns`, `1s`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || format!("{text:?} is not a time; give a number with ns, us, ms or s, such as 100us");
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit: u64 = match &text[digits.len()..] {
+        "ns" => 1,
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let nanoseconds = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+    nanoseconds.map(Duration::from_nanos).ok_or_else(wrong)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit() {
+        assert_eq!(duration("100us"), Ok(Duration::from_micros(100)));
+        assert_eq!(duration("0ns"), Ok(Duration::ZERO));
+        for wrong in ["", "100", "us", "1.5ms", "-1s", "99999999999999s"] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn sizes_are_powers_of_1024() {

@@ -116,7 +116,10 @@ fn result(json: &str) -> Event {
                 bytes_corrupt: line.bytes_corrupt,
             },
         ),
-        None => Event::Failed(None, format!("result of an unknown workload {:?}", line.workload)),
+        None => Event::Failed(
+            None,
+            format!("result of an unknown workload {:?}", line.workload),
+        ),
     }
 }
 

@@ -69,7 +69,10 @@ fn malformed_results_are_failures() {
     }
     assert_eq!(
         feed("vtmem-failure: swap: out of memory\n"),
-        [Event::Failed(Some(Workload::Swap), "out of memory".to_owned())]
+        [Event::Failed(
+            Some(Workload::Swap),
+            "out of memory".to_owned()
+        )]
     );
     assert_eq!(
         feed("vtmem-failure: init: no: disk\n"),

@@ -1,24 +1,23 @@
 //! One mode on this host: a fresh guest of our own VMM, in a memory cgroup, that runs all workloads.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use tempfile::NamedTempFile;
-use vtmem_workloads::workload::{Outcome, Workload};
-
 use super::Settings;
 use super::cgroup::MemoryCgroup;
 use super::console::{Console, Event};
-use super::marks::{self, Difference};
 use super::mode::Mode;
-use super::result::Run;
+use super::outcome::{Heard, ModeOutcome};
 use super::stop::{Guarded, Stop};
+use tempfile::NamedTempFile;
 
 /// What a VMM needs for itself, and the kernel on its behalf (page tables, KVM's own tables, sockets, thread stacks): part of
 /// the cgroup's limit besides the guest's RAM and the memory that the modes are compared with.
@@ -40,17 +39,6 @@ pub struct Parts {
     pub swap_disk: PathBuf,
 }
 
-/// What became of one mode.
-#[derive(Debug, Default)]
-pub struct ModeOutcome {
-    /// Workloads that finished.
-    pub runs: Vec<Run>,
-    /// Why others did not.
-    pub problems: Vec<String>,
-    /// Why the host's memory could not be bounded.
-    pub not_enforced: Option<String>,
-}
-
 /// Runs all workloads in a fresh guest under `mode`.
 ///
 /// # Errors
@@ -70,10 +58,12 @@ pub fn run(
         .saturating_add(settings.host_mem)
         .saturating_add(VMM_OVERHEAD);
     let name = format!("vtmem-compare-{}-{mode}", std::process::id());
-    let (cgroup, not_enforced) = match MemoryCgroup::create(&name, limit) {
-        Ok(cgroup) => (Some(cgroup), None),
-        Err(reason) => (None, Some(reason)),
-    };
+    let cgroup = MemoryCgroup::create(&name, limit).map_err(|reason| {
+        format!(
+            "cannot bound the guest's host memory ({reason}); run this as root, or in a scope of \
+             your own: systemd-run --user --scope -p Delegate=yes vtmem compare …"
+        )
+    })?;
     let marks_file = NamedTempFile::new().map_err(|error| format!("temporary file: {error}"))?;
     let errors = tempfile::tempfile().map_err(|error| format!("temporary file: {error}"))?;
 
@@ -85,79 +75,40 @@ pub fn run(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(stderr);
-    if let Some(cgroup) = &cgroup {
-        cgroup
-            .contain(&mut command)
-            .map_err(|error| format!("memory cgroup: {error}"))?;
-    }
+    cgroup
+        .contain(&mut command)
+        .map_err(|error| format!("memory cgroup: {error}"))?;
     let child = stop
         .spawn(&mut command)
         .map_err(|error| format!("cannot start a guest: {error}"))?;
 
     let pid = child.with(|child| child.id());
-    let mut outcomes = Vec::new();
-    let mut problems = Vec::new();
+    let mut heard = Heard::default();
     let mut console = Console::default();
     let in_time = follow(&child, |bytes| {
         for event in console.feed(bytes) {
             progress(&event);
-            match event {
-                Event::Started(_) => {}
-                Event::Finished(workload, outcome) => {
-                    outcomes.push(Finished {
-                        workload,
-                        outcome,
-                        peak: peak_memory(pid),
-                    });
-                }
-                Event::Failed(reason) => problems.push(format!("{mode}: {reason}")),
-            }
+            heard.take(event, peak_memory(pid));
         }
     });
     let status = child
         .wait()
         .map_err(|error| format!("cannot wait for a guest: {error}"))?;
-
-    let out_of_memory = cgroup.as_ref().is_some_and(MemoryCgroup::ran_out_of_memory);
-    if !status.success() || !in_time {
-        let why = match (in_time, out_of_memory) {
-            (false, _) => format!("said nothing for {} s", LONGEST_SILENCE.as_secs()),
-            (_, true) => "the host killed the VMM: out of memory in its cgroup".to_owned(),
-            _ => describe_end(status, errors, &console),
-        };
-        problems.push(format!("{mode}: {why}"));
-    }
+    let end = if !in_time {
+        Some(format!(
+            "it said nothing for {} s",
+            LONGEST_SILENCE.as_secs()
+        ))
+    } else if status.success() {
+        None
+    } else if cgroup.ran_out_of_memory() {
+        Some("the host ran out of memory in its cgroup and killed the VMM".to_owned())
+    } else {
+        Some(describe_end(status, errors))
+    };
     let marks_text = fs::read_to_string(marks_file.path())
         .map_err(|error| format!("{}: {error}", marks_file.path().display()))?;
-    let mut outcome = ModeOutcome {
-        runs: Vec::new(),
-        problems,
-        not_enforced,
-    };
-    match marks::parse(&marks_text) {
-        Err(error) => outcome.problems.push(format!("{mode}: {error}")),
-        Ok(marks) => {
-            for workload in &settings.workloads {
-                let finished = outcomes
-                    .iter()
-                    .find(|finished| finished.workload == *workload);
-                match finished.map(|finished| (finished, marks::difference(&marks, *workload))) {
-                    Some((finished, Ok(during))) => {
-                        outcome.runs.push(settings.run(mode, finished, during));
-                    }
-                    Some((_, Err(error))) => {
-                        outcome
-                            .problems
-                            .push(format!("{mode}: {workload}: {error}"));
-                    }
-                    None => outcome
-                        .problems
-                        .push(format!("{mode}: {workload} did not finish")),
-                }
-            }
-        }
-    }
-    Ok(outcome)
+    Ok(heard.outcome(settings, mode, &marks_text, end.as_deref(), &console))
 }
 
 fn command(
@@ -175,13 +126,12 @@ fn command(
         .arg("--initrd")
         .arg(&parts.initrd);
     command.arg("--mem").arg(settings.guest_mem.to_string());
-    command.arg("--cpus").arg(settings.cpus.to_string());
     command
         .arg("--disk")
-        .arg(disk_argument(&parts.data_disk, mode, true)?);
+        .arg(disk_argument(&parts.data_disk, mode, true));
     command
         .arg("--disk")
-        .arg(disk_argument(&parts.swap_disk, mode, false)?);
+        .arg(disk_argument(&parts.swap_disk, mode, false));
     if mode == Mode::Tmem {
         command
             .arg("--tmem")
@@ -194,16 +144,21 @@ fn command(
     Ok(command)
 }
 
-fn disk_argument(path: &Path, mode: Mode, read_only: bool) -> Result<String, String> {
-    let text = path.to_str().filter(|text| !text.contains(','));
-    let text = text.ok_or_else(|| {
-        format!(
-            "{}: a disk's path may not contain a comma or bytes that are not UTF-8",
-            path.display()
-        )
-    })?;
-    let read_only = if read_only { ",readonly" } else { "" };
-    Ok(format!("path={text},cache={}{read_only}", mode.cache()))
+/// The value of `--disk`; as bytes, for a path need not be UTF-8.
+fn disk_argument(path: &Path, mode: Mode, read_only: bool) -> OsString {
+    let mut argument = b"path=".to_vec();
+    for &byte in path.as_os_str().as_bytes() {
+        argument.push(byte);
+        if byte == b',' {
+            argument.push(byte);
+        }
+    }
+    let mut argument = OsString::from_vec(argument);
+    argument.push(format!(",cache={}", mode.cache()));
+    if read_only {
+        argument.push(",readonly");
+    }
+    argument
 }
 
 fn kernel_command_line(settings: &Settings, mode: Mode) -> String {
@@ -252,7 +207,7 @@ fn follow(child: &Guarded, mut take: impl FnMut(&[u8])) -> bool {
 }
 
 /// Says how a VMM ended that should have ended well.
-fn describe_end(status: ExitStatus, mut errors: File, console: &Console) -> String {
+fn describe_end(status: ExitStatus, mut errors: File) -> String {
     let mut text = String::new();
     let said = errors
         .seek(SeekFrom::Start(0))
@@ -260,37 +215,8 @@ fn describe_end(status: ExitStatus, mut errors: File, console: &Console) -> Stri
         .ok()
         .and_then(|_| text.lines().last());
     match said {
-        Some(line) => format!("{status}: {line}"),
-        None => format!(
-            "{status}; the guest's last words: {}",
-            console.last_lines().join(" / ")
-        ),
-    }
-}
-
-/// A workload that finished.
-struct Finished {
-    workload: Workload,
-    outcome: Outcome,
-    /// The most memory of its own that the VMM had until then.
-    peak: u64,
-}
-
-impl Settings {
-    fn run(&self, mode: Mode, finished: &Finished, during: Difference) -> Run {
-        let outcome = &finished.outcome;
-        Run {
-            workload: finished.workload.name().to_owned(),
-            mode: mode.name().to_owned(),
-            seconds: outcome.nanoseconds as f64 / 1e9 / self.instructions_per_ns.unwrap_or(1.0),
-            operations: outcome.operations,
-            bytes_verified: outcome.bytes_verified,
-            bytes_corrupt: outcome.bytes_corrupt,
-            exits: during.exits,
-            disk: during.disk,
-            host_peak_bytes: during.host_peak_bytes.unwrap_or(finished.peak),
-            tmem: during.tmem,
-        }
+        Some(line) => format!("the VMM ended with {status}: {line}"),
+        None => format!("the VMM ended with {status}"),
     }
 }
 

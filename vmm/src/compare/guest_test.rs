@@ -1,5 +1,5 @@
 use super::*;
-use crate::compare::result::{Disk, Exits};
+use vtmem_workloads::workload::Workload;
 
 fn settings() -> Settings {
     Settings {
@@ -7,10 +7,7 @@ fn settings() -> Settings {
         modes: vec![Mode::Tmem],
         guest_mem: 128 << 20,
         host_mem: 64 << 20,
-        cpus: 1,
         seed: 7,
-        instructions_per_ns: Some(4.0),
-        disk_latency: Duration::from_micros(100),
     }
 }
 
@@ -54,39 +51,11 @@ fn modes_differ_only_in_cache_and_tmem() {
 }
 
 #[test]
-fn odd_paths_are_refused() {
-    assert!(disk_argument(Path::new("/a,readonly"), Mode::None, false).is_err());
-}
-
-#[test]
-fn virtual_time_is_divided() {
-    let outcome = Outcome {
-        nanoseconds: 6_000_000_000,
-        ..Outcome::default()
-    };
-    let finished = Finished {
-        workload: Workload::Swap,
-        outcome,
-        peak: 5,
-    };
-    let during = Difference {
-        exits: Exits::default(),
-        disk: Disk::default(),
-        tmem: None,
-        host_peak_bytes: Some(9),
-    };
-    let run = settings().run(Mode::None, &finished, during.clone());
-    assert_eq!((run.seconds, run.host_peak_bytes), (1.5, 9));
-    let wall = Settings {
-        instructions_per_ns: None,
-        ..settings()
-    };
-    let no_cgroup = Difference {
-        host_peak_bytes: None,
-        ..during
-    };
-    let run = wall.run(Mode::None, &finished, no_cgroup);
-    assert_eq!((run.seconds, run.host_peak_bytes), (6.0, 5));
+fn commas_in_paths_are_doubled() {
+    let argument = disk_argument(Path::new("/a,readonly"), Mode::None, false);
+    assert_eq!(argument, "path=/a,,readonly,cache=none");
+    let parsed: crate::disk::DiskOptions = argument.to_str().unwrap().parse().unwrap();
+    assert_eq!(parsed.path, Path::new("/a,readonly"));
 }
 
 #[test]

@@ -1,23 +1,24 @@
 //! `vtmem compare`: the same work under four disk settings, and what it cost.
 //!
-//! Each mode gets a fresh guest ([`guest`]), here or in a lab of its own ([`lab`]). What the guest prints
-//! ([`console`]) and what the VMM notes at the guest's marks ([`marks`]) makes the [`result`], which is shown as a
-//! [`table`] and as an [`html`] page.
+//! Each mode gets a fresh guest ([`guest`]), on this host one after the other ([`kvm`]), or in labs side by side
+//! ([`lab`]). What the guest prints ([`console`]) and what the VMM notes at the guest's marks ([`marks`]) makes a mode's
+//! [`outcome`]; all of them make the [`result`], which is shown as a [`table`] and as an [`html`] page.
 
 pub mod cgroup;
 pub mod chart;
 pub mod console;
 pub mod guest;
 pub mod html;
+pub mod kvm;
+pub mod lab;
 pub mod marks;
 pub mod mode;
+pub mod outcome;
 pub mod progress;
 pub mod quantity;
 pub mod result;
 pub mod stop;
 pub mod table;
-
-use std::time::Duration;
 
 use vtmem_workloads::workload::Workload;
 
@@ -35,32 +36,25 @@ pub struct Settings {
     pub guest_mem: u64,
     /// Host memory for each guest besides, in bytes.
     pub host_mem: u64,
-    /// Virtual CPUs of each guest.
-    pub cpus: u8,
     /// What all contents and all choices depend on.
     pub seed: u64,
-    /// Where the clock counts instructions: how many of them a real core retires in a nanosecond.
-    pub instructions_per_ns: Option<f64>,
-    /// Latency of the lab's disks.
-    pub disk_latency: Duration,
 }
 
 impl Settings {
-    /// A comparison with these settings and no runs yet; `accel` is `kvm` or `lab`.
-    pub fn empty_comparison(&self, accel: &str) -> Comparison {
-        let clock = if self.instructions_per_ns.is_some() {
-            "virtual"
-        } else {
-            "wall"
+    /// A comparison with these settings and no runs yet; `accel` is `kvm` or `lab`. With
+    /// `instructions_per_ns` its clock is virtual.
+    pub fn empty_comparison(&self, accel: &str, instructions_per_ns: Option<f64>) -> Comparison {
+        let clock = match instructions_per_ns {
+            Some(_) => "virtual",
+            None => "wall",
         };
         Comparison {
             schema: SCHEMA,
             accel: accel.to_owned(),
             clock: clock.to_owned(),
-            instructions_per_ns: self.instructions_per_ns,
+            instructions_per_ns,
             guest_mem_bytes: self.guest_mem,
             host_mem_bytes: self.host_mem,
-            host_mem_enforced: true,
             runs: Vec::new(),
             problems: Vec::new(),
         }
@@ -71,7 +65,7 @@ impl Settings {
         self.guest_mem.saturating_mul(2)
     }
 
-    /// The workloads as the guest's kernel command line lists them.
+    /// The workloads as command lines list them.
     pub fn workload_list(&self) -> String {
         self.workloads
             .iter()

@@ -1,19 +1,46 @@
-//! One progress bar for each mode; plain lines where there is no terminal.
+//! How far a comparison is: a bar for each mode and one for all on a terminal, elsewhere plain lines.
 
-use std::io::{self, IsTerminal};
-use std::time::Duration;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use vtmem_workloads::workload::Workload;
 
 use super::console::Event;
 use super::mode::Mode;
 
+/// Where progress goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Standard error: bars if it is a terminal, lines if not.
+    User,
+    /// Standard output, in the guest's own words, for another comparison that follows this one.
+    Comparison,
+}
+
 /// The bars of a comparison.
 #[derive(Debug)]
 pub struct Bars {
-    bars: MultiProgress,
-    lines: bool,
+    shown: MultiProgress,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    form: Form,
+    start: Instant,
+    /// All workloads under all modes: how many there are, and how many are through.
+    total: AtomicUsize,
+    done: AtomicUsize,
+    bar: ProgressBar,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Bars,
+    Lines,
+    Events,
 }
 
 /// One mode's bar.
@@ -21,84 +48,130 @@ pub struct Bars {
 pub struct Bar {
     mode: Mode,
     bar: ProgressBar,
-    /// Whether to print lines instead.
-    lines: bool,
+    workloads: usize,
+    finished: AtomicUsize,
+    shared: Arc<Shared>,
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
 }
 
 impl Bars {
-    /// Bars on standard error, or lines when that is no terminal.
-    pub fn new() -> Self {
-        let lines = !io::stderr().is_terminal();
-        let target = if lines {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr()
+    /// No modes yet.
+    pub fn new(audience: Audience) -> Self {
+        let form = match audience {
+            Audience::Comparison => Form::Events,
+            Audience::User if io::stderr().is_terminal() => Form::Bars,
+            Audience::User => Form::Lines,
         };
+        let target = match form {
+            Form::Bars => ProgressDrawTarget::stderr(),
+            Form::Lines | Form::Events => ProgressDrawTarget::hidden(),
+        };
+        let shown = MultiProgress::with_draw_target(target);
+        let bar = shown.add(ProgressBar::new(0));
+        bar.set_style(style(
+            "{prefix:>12} [{bar:24}] {pos}/{len} {elapsed_precise}",
+        ));
+        bar.set_prefix("all");
+        bar.enable_steady_tick(Duration::from_millis(500));
         Self {
-            bars: MultiProgress::with_draw_target(target),
-            lines,
+            shown,
+            shared: Arc::new(Shared {
+                form,
+                start: Instant::now(),
+                total: AtomicUsize::new(0),
+                done: AtomicUsize::new(0),
+                bar,
+            }),
         }
     }
 
     /// Adds the bar of `mode`, whose guest runs `workloads` workloads.
     pub fn add(&self, mode: Mode, workloads: usize) -> Bar {
-        let style = ProgressStyle::with_template(
-            "{prefix:>12} [{bar:24}] {pos}/{len} {elapsed:>4} {wide_msg}",
-        )
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ");
-        let bar = self
-            .bars
-            .add(ProgressBar::new(workloads as u64).with_style(style));
+        self.shared.total.fetch_add(workloads, Ordering::Relaxed);
+        self.shared.bar.inc_length(workloads as u64);
+        let bar = ProgressBar::new(workloads as u64);
+        let bar = self.shown.insert_before(&self.shared.bar, bar);
+        bar.set_style(style("{prefix:>12} [{bar:24}] {pos}/{len} {wide_msg}"));
         bar.set_prefix(mode.name());
         bar.set_message("waiting");
         Bar {
             mode,
             bar,
-            lines: self.lines,
+            workloads,
+            finished: AtomicUsize::new(0),
+            shared: Arc::clone(&self.shared),
         }
     }
-}
 
-impl Default for Bars {
-    fn default() -> Self {
-        Self::new()
+    /// Takes the bars off the terminal, for what follows says more.
+    pub fn clear(&self) {
+        self.shared.bar.finish_and_clear();
+        // Fails when the terminal is gone.
+        let _ = self.shown.clear();
     }
 }
 
 impl Bar {
     /// Says what is going on.
     pub fn stage(&self, what: &str) {
-        self.bar.reset_elapsed();
-        self.bar.enable_steady_tick(Duration::from_millis(250));
         self.say(what);
     }
 
     /// Follows what the guest says.
     pub fn event(&self, event: &Event) {
+        if self.shared.form == Form::Events {
+            let mut output = io::stdout().lock();
+            // Nobody reads any more: the work is worth finishing all the same.
+            let _ = writeln!(output, "{}", event.line()).and_then(|()| output.flush());
+        }
         match event {
             Event::Started(workload) => self.say(workload.name()),
-            Event::Finished(workload, _) => self.finished(*workload),
-            Event::Failed(reason) => self.say(&format!("failed: {reason}")),
+            Event::Finished(workload, _) => {
+                self.count(1);
+                self.say(&format!("{workload} done"));
+            }
+            Event::Failed(Some(workload), why) => {
+                self.count(1);
+                self.say(&format!("{workload} failed: {why}"));
+            }
+            Event::Failed(None, why) => self.say(&format!("failed: {why}")),
         }
     }
 
-    /// Counts a workload that finished.
-    pub fn finished(&self, workload: Workload) {
-        self.bar.inc(1);
-        self.say(&format!("{workload} done"));
+    /// The mode is through.
+    pub fn end(&self, well: bool) {
+        // Workloads that were never reached are through too.
+        self.count(self.workloads);
+        let word = if well { "done" } else { "failed" };
+        self.say(word);
+        self.bar.abandon_with_message(word);
     }
 
-    /// Leaves the bar as it is, with a last word.
-    pub fn end(&self, word: &str) {
-        self.say(word);
-        self.bar.abandon_with_message(word.to_owned());
+    fn count(&self, workloads: usize) {
+        let before = self.finished.load(Ordering::Relaxed);
+        let now = (before + workloads).min(self.workloads);
+        self.finished.store(now, Ordering::Relaxed);
+        self.shared.done.fetch_add(now - before, Ordering::Relaxed);
+        self.bar.set_position(now as u64);
+        self.shared.bar.inc((now - before) as u64);
     }
 
     fn say(&self, what: &str) {
         self.bar.set_message(what.to_owned());
-        if self.lines {
-            eprintln!("{}: {what}", self.mode);
+        if self.shared.form == Form::Lines {
+            let shared = &self.shared;
+            eprintln!(
+                "[{}/{} {:>4} s] {}: {what}",
+                shared.done.load(Ordering::Relaxed),
+                shared.total.load(Ordering::Relaxed),
+                shared.start.elapsed().as_secs(),
+                self.mode
+            );
         }
     }
 }

@@ -1,0 +1,94 @@
+use super::*;
+
+const WORKLOADS: [Workload; 2] = [Workload::Reread, Workload::Swap];
+
+fn settings() -> Settings {
+    Settings {
+        workloads: WORKLOADS.to_vec(),
+        modes: vec![Mode::Tmem],
+        guest_mem: 128 << 20,
+        host_mem: 64 << 20,
+        seed: 7,
+    }
+}
+
+fn marks(workloads: &[Workload], memory: &str) -> String {
+    let numbers = workloads
+        .iter()
+        .flat_map(|w| [w.begin_mark(), w.end_mark()]);
+    numbers
+        .map(|n| {
+            format!(
+                "{{\"mark\":{n},\"exits\":{{\"total\":{n}}},\"disks\":[],\"tmem\":null,\"host_memory\":{memory}}}\n"
+            )
+        })
+        .collect()
+}
+
+fn finished(workload: Workload) -> Event {
+    let outcome = Outcome {
+        nanoseconds: 6_000_000_000,
+        operations: 3,
+        ..Outcome::default()
+    };
+    Event::Finished(workload, outcome)
+}
+
+fn heard(events: impl IntoIterator<Item = Event>) -> Heard {
+    let mut heard = Heard::default();
+    events.into_iter().for_each(|event| heard.take(event, 5));
+    heard
+}
+
+fn outcome(heard: &Heard, marks: &str, end: Option<&str>) -> ModeOutcome {
+    let mut console = Console::default();
+    console.feed(b"one\ntwo\n");
+    heard.outcome(&settings(), Mode::Tmem, marks, end, &console)
+}
+
+#[test]
+fn a_run_has_what_both_sides_say() {
+    let all = heard(WORKLOADS.map(finished));
+    let found = outcome(&all, &marks(&WORKLOADS, r#"{"peak":9}"#), None);
+    assert_eq!(found.problems, Vec::<String>::new());
+    assert_eq!(found.runs.len(), 2);
+    let run = &found.runs[1];
+    assert_eq!((run.workload.as_str(), run.mode.as_str()), ("swap", "tmem"));
+    assert_eq!((run.seconds, run.operations), (6.0, 3));
+    assert_eq!((run.exits.total, run.host_peak_bytes), (0x70, 9));
+    let no_cgroup_figures = outcome(&all, &marks(&WORKLOADS, "null"), None);
+    assert_eq!(no_cgroup_figures.runs[0].host_peak_bytes, 5);
+}
+
+#[test]
+fn whatever_did_not_finish_is_named_with_its_reason() {
+    let failed = Event::Failed(Some(Workload::Swap), "out of memory".to_owned());
+    let found = outcome(
+        &heard([finished(Workload::Reread), failed]),
+        &marks(&WORKLOADS, "null"),
+        Some("status 4"),
+    );
+    assert_eq!(found.runs.len(), 1);
+    let text = "swap under tmem did not finish: out of memory\n  its console's last lines:\n    one\n    two";
+    assert_eq!(found.problems, [text]);
+
+    let died = outcome(&heard([finished(Workload::Reread)]), "", Some("status 4"));
+    assert!(died.problems[0].starts_with("reread under tmem did not finish: its begin"));
+    assert_eq!(died.problems[1], "swap under tmem did not finish: status 4");
+
+    let early = heard([Event::Failed(None, "init: no disk".to_owned())]);
+    let early = outcome(&early, "", None);
+    assert!(early.problems[0].contains("reread under tmem did not finish: init: no disk"));
+    let silent = outcome(&heard([]), "", None);
+    assert!(silent.problems[1].contains("powered off early"));
+}
+
+#[test]
+fn a_bad_end_after_good_runs_is_a_problem() {
+    let all = heard(WORKLOADS.map(finished));
+    let found = outcome(&all, &marks(&WORKLOADS, "null"), Some("status 4"));
+    assert_eq!((found.runs.len(), found.problems.len()), (2, 1));
+    assert!(found.problems[0].contains("did not power off: status 4"));
+    let garbage = outcome(&all, "garbage", None);
+    assert!(garbage.runs.is_empty() && garbage.problems[0].contains("marks file, line 1"));
+}
