@@ -2,9 +2,11 @@
 //!
 //! `vtmem-work run --workloads reread,scan,swap,source --seed 1 --mem BYTES --data /data`
 //! `vtmem-work torture --seconds 60 --threads 8 --seed 1 --mem BYTES --dir /data/torture`
+//! `vtmem-work write --count 100 --seed 1 --dir /data/files`, then `vtmem-work check` with the same options
 
 mod args;
 mod context;
+mod files;
 mod mapping;
 mod reread;
 mod scan;
@@ -25,7 +27,8 @@ use vtmem_workloads::workload::{FAILURE_PREFIX, Outcome, START_PREFIX, Workload}
 const DEFAULT_MEM: u64 = 128 << 20;
 
 const USAGE: &str = "usage: vtmem-work run [--workloads reread,scan,swap,source] [--seed N] [--mem BYTES] [--data DIR]
-       vtmem-work torture [--seconds N] [--threads N] [--seed N] [--mem BYTES] [--dir DIR]";
+       vtmem-work torture [--seconds N] [--threads N] [--seed N] [--mem BYTES] [--dir DIR]
+       vtmem-work write|check [--count N] [--seed N] [--dir DIR]";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -33,6 +36,9 @@ fn main() -> ExitCode {
     let result = match command.as_deref() {
         Some("run") => Args::parse(arguments).and_then(run),
         Some("torture") => Args::parse(arguments).and_then(torture),
+        Some(name @ ("write" | "check")) => {
+            Args::parse(arguments).and_then(|args| on_files(name, args))
+        }
         _ => Err(USAGE.to_owned()),
     };
     match result {
@@ -87,6 +93,25 @@ fn torture(mut args: Args) -> Result<ExitCode, String> {
     args.finish()?;
     let all_right = report("torture", torture::run(&options));
     Ok(if all_right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn on_files(name: &str, mut args: Args) -> Result<ExitCode, String> {
+    let options = files::Options {
+        directory: args.take("dir", PathBuf::from("/data/files"))?,
+        count: args.take("count", 100)?,
+        seed: args.take("seed", 1)?,
+    };
+    args.finish()?;
+    let outcome = if name == "write" {
+        options.write()
+    } else {
+        options.check()
+    };
+    Ok(if report(name, outcome) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

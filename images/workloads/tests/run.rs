@@ -118,6 +118,34 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn check_finds_the_byte_that_write_did_not_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = |command: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_vtmem-work"))
+            .args([command, "--count", "3", "--seed", "5", "--dir"])
+            .arg(directory.path())
+            .output()
+            .unwrap();
+        (output.status.code(), results(&output).concat())
+    };
+    assert_eq!(files("write").0, Some(0));
+    let (status, right) = files("check");
+    assert_eq!(status, Some(0));
+    assert!(right.contains("\"bytes_verified\":3145728,\"bytes_corrupt\":0"));
+    flip(&directory.path().join("0002.dat"), 77_777);
+    let (status, wrong) = files("check");
+    assert_eq!(status, Some(1));
+    assert!(wrong.contains("\"bytes_corrupt\":1}"), "{wrong}");
+}
+
+/// Changes the byte at `place`, whatever it is.
+fn flip(path: &Path, place: usize) {
+    let mut content = fs::read(path).unwrap();
+    content[place] ^= 1;
+    fs::write(path, content).unwrap();
+}
+
+#[test]
 fn unknown_options_are_refused() {
     let output = Command::new(env!("CARGO_BIN_EXE_vtmem-work"))
         .args(["run", "--workload", "scan"])
