@@ -7,8 +7,8 @@ use tmem_device::wire::PAGE_SIZE;
 
 const SIZE: u64 = 48 << 20;
 
-/// What the allocator may lose between blocks of differing length, and the threads' scratch space.
-const SLACK: u64 = SIZE / 5 + (4 << 20);
+/// What the allocator may lose, and the threads' scratch space.
+const SLACK: u64 = SIZE / 8;
 
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");

@@ -26,15 +26,17 @@ fn same_filled_pages_cost_no_data() {
 }
 
 #[test]
-fn text_is_compressed_to_its_exact_length() {
+fn text_is_compressed_into_one_piece() {
     let mut page = [0; PAGE_SIZE];
     for (at, byte) in page.iter_mut().enumerate() {
         *byte = b"for (i = 0; i < n; i++) "[at % 24] + u8::from(at % 501 == 0);
     }
-    let Stored::Compressed(data) = round_trip(&page) else {
-        panic!("text must compress")
+    let stored = round_trip(&page);
+    let Stored::Data { length, .. } = stored else {
+        panic!("text is not same-filled")
     };
-    assert!(data.len() < 512);
+    assert!((64..PIECE).contains(&usize::from(length)), "{length} bytes");
+    assert_eq!(stored.data_bytes(), PIECE_COST);
 }
 
 #[test]
@@ -47,21 +49,23 @@ fn noise_is_kept_raw() {
         (state >> 56) as u8
     });
     let stored = round_trip(&page);
-    assert!(matches!(stored, Stored::Raw(_)));
-    assert_eq!(stored.data_bytes(), PAGE_SIZE as u64);
+    assert!(matches!(stored, Stored::Data { length, .. } if usize::from(length) == PAGE_SIZE));
+    assert_eq!(stored.data_bytes(), 8 * PIECE_COST);
 }
 
 #[test]
 fn damage_is_noticed() {
     let mut page = [0; PAGE_SIZE];
-    assert_eq!(
-        Stored::Compressed(Box::from([0xff; 9])).decode(&mut page),
-        Err(Damaged)
-    );
-    assert_eq!(
-        Stored::Compressed(Box::from([])).decode(&mut page),
-        Err(Damaged)
-    );
+    for broken in [&[0xff; 9][..], &[], &[0; PIECE + 1]] {
+        assert_eq!(Stored::cut(broken).decode(&mut page), Err(Damaged));
+    }
+    for length in [1, PAGE_SIZE as u16, PAGE_SIZE as u16 + 1] {
+        let pieces = None;
+        assert_eq!(
+            Stored::Data { pieces, length }.decode(&mut page),
+            Err(Damaged)
+        );
+    }
 }
 
 proptest! {

@@ -12,16 +12,16 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use super::PoolKind;
+use super::codec::WORST_DATA;
 use super::stats::PoolStats;
-use crate::wire::PAGE_SIZE;
 
 /// Bytes of metadata that each stored page is charged, whatever it compresses to: an upper bound
 /// of what it really takes. Slab entry 88; B-tree of keys 122 at the lowest occupancy that its
-/// nodes can have; header and rounding of the data's allocation 24; rounded up.
+/// nodes can have; rounded up.
 pub const PAGE_METADATA: u64 = 240;
 
-/// The most that one page can take.
-pub(super) const WORST_PAGE: u64 = PAGE_SIZE as u64 + PAGE_METADATA;
+/// The most that one page is charged: that of one that does not compress.
+pub const WORST_PAGE: u64 = WORST_DATA + PAGE_METADATA;
 
 /// The answer to an ephemeral page that asks for admission.
 #[derive(Debug, PartialEq, Eq)]

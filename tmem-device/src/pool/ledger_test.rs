@@ -7,10 +7,10 @@ fn a_promise_takes_room_from_persistent_puts_without_credit() {
     let ledger = Ledger::new(4 * WORST_PAGE, 3);
     assert_eq!(ledger.grant(GUEST), 3);
     assert_eq!(ledger.grant(GUEST), 0, "the limit of one guest");
-    assert!(ledger.admit_persistent(1, 4096));
+    assert!(ledger.admit_persistent(1, WORST_DATA));
     assert!(!ledger.admit_persistent(1, 0), "the rest is promised");
     for _ in 0..3 {
-        assert!(ledger.admit_persistent(GUEST, 4096));
+        assert!(ledger.admit_persistent(GUEST, WORST_DATA));
     }
     assert!(!ledger.admit_persistent(GUEST, 0), "the credit is spent");
     assert!(!ledger.is_over());
@@ -22,7 +22,7 @@ fn ephemeral_pages_are_room_for_promises() {
     assert_eq!(ledger.admit_ephemeral(4096), Admission::Granted);
     assert_eq!(ledger.admit_ephemeral(4096), Admission::Granted);
     assert_eq!(ledger.grant(GUEST), 2);
-    assert!(ledger.admit_persistent(GUEST, 4096));
+    assert!(ledger.admit_persistent(GUEST, WORST_DATA));
     assert!(ledger.is_over());
     assert_eq!(ledger.admit_ephemeral(0), Admission::NeedsEviction);
     ledger.evicted(4096);

@@ -9,8 +9,9 @@
 //! structures around it take, and never stores what would exceed [`PoolConfig::size`]. Beyond
 //! that come 16 shards with at most two spare slab chunks each (360 KiB together), 13 KiB of
 //! scratch space for each thread that puts, a few dozen bytes for each of a guest's pools (at most
-//! [`PoolConfig::max_pools`]), and what the process's allocator loses between blocks of differing
-//! length: 8 % in `tests/memory_bound.rs`, which fails beyond 20 %. Empty objects take nothing: an object exists only as the keys of its pages.
+//! [`PoolConfig::max_pools`]), and what the process's allocator loses: 1 to 9 % in
+//! `tests/memory_bound.rs`, which fails beyond 12 %, because data is kept in pieces of one length.
+//! Empty objects take nothing: an object exists only as the keys of its pages.
 //! Freed blocks go back to the allocator at once; after a bulk release (a pool destroyed, a
 //! guest gone) the pool asks the C library to give whole free pages back to the kernel.
 
@@ -30,7 +31,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub use codec::Page;
 pub use guest::Guest;
 pub use key::ObjectId;
-pub use ledger::PAGE_METADATA;
+pub use ledger::{PAGE_METADATA, WORST_PAGE};
 pub use stats::PoolStats;
 
 use codec::Stored;

@@ -2,10 +2,8 @@
 
 use crate::driver::{ALL_FEATURES, Driver, EVENT_IDX, Request, page};
 use proptest::prelude::*;
-use tmem_device::pool::{HostPool, PAGE_METADATA, PoolConfig};
+use tmem_device::pool::{HostPool, PoolConfig, WORST_PAGE};
 use tmem_device::wire::{self, *};
-
-const PAGE_COST: u64 = PAGE_SIZE as u64 + PAGE_METADATA;
 
 fn driver() -> Driver {
     Driver::new(
@@ -228,7 +226,7 @@ fn pools_are_limited_and_their_ids_return_late() {
 fn puts_with_credit_are_never_refused() {
     let pool = HostPool::new(PoolConfig {
         credit: 64,
-        ..PoolConfig::new(100 * PAGE_COST)
+        ..PoolConfig::new(100 * WORST_PAGE)
     });
     let mut driver = Driver::new(&pool, ALL_FEATURES);
     let mut noise = 1u64;
@@ -264,14 +262,14 @@ fn puts_with_credit_are_never_refused() {
     }
     assert_eq!(base, 100, "all of the pool, and no more, was promised");
     assert_eq!(driver.statuses(&request(persistent, 1, base)), [S_REFUSED]);
-    assert!(pool.stats().used_bytes <= 100 * PAGE_COST);
+    assert!(pool.stats().used_bytes <= 100 * WORST_PAGE);
 }
 
 #[test]
 fn a_dry_driver_is_told_of_credit_when_another_guest_leaves() {
     let pool = HostPool::new(PoolConfig {
         credit: 50,
-        ..PoolConfig::new(50 * PAGE_COST)
+        ..PoolConfig::new(50 * WORST_PAGE)
     });
     let hog = Driver::new(&pool, ALL_FEATURES);
     assert_eq!(hog.first_credit(), 50);
