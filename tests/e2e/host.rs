@@ -6,6 +6,8 @@ use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Where `ci/test` built the binaries: `VTMEM_BIN_DIR`, else the directory above this test's own.
 pub fn bin_dir() -> PathBuf {
@@ -80,6 +82,44 @@ pub fn hold_exclusive_lock(path: &Path) -> File {
     let rc = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
     assert_eq!(rc, 0, "nobody else may hold the lock");
     file
+}
+
+/// Processes that descend from `pid`, itself not included.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = vec![];
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    for task in tasks {
+        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|c| c.parse().ok()) {
+            found.push(child);
+            found.extend(descendants(child));
+        }
+    }
+    found
+}
+
+/// Whether the process still runs; a zombie does not.
+pub fn runs(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| !rest.trim().starts_with('Z'))
+    })
+}
+
+/// Waits at most `limit` for `condition`. The bound only decides when to give up.
+pub fn eventually(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if condition() {
+            return true;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    condition()
 }
 
 /// A guest to launch: the default image, and a script that runs in it.

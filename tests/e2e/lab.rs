@@ -1,18 +1,28 @@
 //! The lab: what goes in comes out, and nothing stays behind.
 
 use std::fs;
+use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Case;
-use crate::host::{binary, vtmem};
+use crate::host::{binary, descendants, eventually, runs, vtmem};
 
 pub const CASES: &[Case] = &[
     Case {
         name: "lab::exit_status_comes_back",
         needs_guests: true,
         run: exit_status_comes_back,
+    },
+    Case {
+        name: "lab::streams_and_files_pass_through",
+        needs_guests: true,
+        run: streams_and_files_pass_through,
+    },
+    Case {
+        name: "lab::virtual_time_repeats",
+        needs_guests: true,
+        run: virtual_time_repeats,
     },
     Case {
         name: "lab::killed_leaves_no_process",
@@ -26,42 +36,60 @@ fn exit_status_comes_back() {
     assert_eq!(done.status, Some(42), "{}\n{}", done.stdout, done.stderr);
 }
 
-/// Processes that descend from `pid`, itself not included.
-fn descendants(pid: u32) -> Vec<u32> {
-    let mut found = vec![];
-    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    for task in tasks {
-        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        for child in children.split_whitespace().filter_map(|c| c.parse().ok()) {
-            found.push(child);
-            found.extend(descendants(child));
-        }
-    }
-    found
+fn streams_and_files_pass_through() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(path("in"), "from a file\n").expect("write the input");
+    let mut lab = Command::new(binary())
+        .args(["lab", "--file", &format!("{}:/in/file", path("in"))])
+        .args(["--output", &format!("/out/file:{}", path("out")), "--"])
+        .args([
+            "sh",
+            "-c",
+            "cat /in/file; cat; echo to-stderr >&2; mkdir -p /out; head -c 100000 /bin/vtmem | md5sum >/out/file",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start vtmem lab");
+    let mut input = lab.stdin.take().expect("piped");
+    // Bytes that a terminal would treat as its own business.
+    input
+        .write_all(b"\x03\x04\x11\x13\x1a\r\nno line end")
+        .expect("feed the job");
+    drop(input);
+    let done = lab.wait_with_output().expect("wait for vtmem lab");
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(0), "{stderr}");
+    assert_eq!(
+        done.stdout,
+        b"from a file\n\x03\x04\x11\x13\x1a\r\nno line end"
+    );
+    assert!(stderr.contains("to-stderr"), "{stderr}");
+    let left = fs::read_to_string(path("out")).expect("the output file");
+    assert!(left.len() > 32 && left.ends_with("-\n"), "{left}");
 }
 
-/// Whether the process still runs; a zombie does not.
-fn runs(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        stat.rsplit(')')
-            .next()
-            .is_some_and(|rest| !rest.trim().starts_with('Z'))
-    })
-}
-
-/// Waits at most `limit` for `condition`. The bound only decides when to give up.
-fn eventually(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < limit {
-        if condition() {
-            return true;
-        }
-        sleep(Duration::from_millis(50));
-    }
-    condition()
+fn virtual_time_repeats() {
+    let run = || {
+        let done = vtmem(&[
+            "lab",
+            "--clock",
+            "virtual",
+            "--null-disk",
+            "name=nullb0,size=8M,latency=100us",
+            "--",
+            "sh",
+            "-c",
+            "dd if=/dev/nullb0 of=/dev/null bs=4k iflag=direct; cat /proc/uptime /proc/stat; dmesg",
+        ]);
+        assert_eq!(done.status, Some(0), "{}\n{}", done.stdout, done.stderr);
+        done.stdout
+    };
+    let first = run();
+    assert!(first.lines().count() > 50, "{first}");
+    assert_eq!(first, run(), "two runs in virtual time differ");
 }
 
 fn killed_leaves_no_process() {

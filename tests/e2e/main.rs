@@ -10,6 +10,7 @@ mod disks;
 mod driver;
 mod host;
 mod lab;
+mod signals;
 mod torture;
 
 use libtest_mimic::{Arguments, Trial};
@@ -32,6 +33,7 @@ fn main() {
         disks::CASES,
         driver::CASES,
         lab::CASES,
+        signals::CASES,
         torture::CASES,
         compare::CASES,
     ];
