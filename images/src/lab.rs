@@ -13,9 +13,10 @@ use std::path::PathBuf;
 /// What the lab runs as its first process.
 const INIT: &str = include_str!("../lab/init");
 /// The modules that it loads, after those that these depend on.
-const MODULES: [&str; 7] = [
+const MODULES: [&str; 8] = [
     "virtio_pci",
     "virtio_blk",
+    "virtio_console",
     "nfit",
     "nd_pmem",
     "configfs",

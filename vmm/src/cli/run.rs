@@ -96,10 +96,7 @@ pub fn execute(args: RunArgs) -> Result<ExitCode, CliError> {
     let (accel, clock) = (args.accel.resolve(), args.clock);
     let config = machine_config(args)?;
     if accel == Accel::Lab {
-        let mut progress = TerminalProgress::new();
-        let image = Images::open(Options::default())?.lab(&mut progress)?;
-        progress.finish();
-        return match lab::guest::run(&image, &config, clock) {
+        return match lab::guest::run(&config, clock, super::lab::image) {
             Ok(status) => Ok(ExitCode::from(status)),
             Err(GuestError::Lab(error)) => super::lab::failed(error),
             Err(error) => Err(error.into()),

@@ -25,7 +25,7 @@ pub enum Connection {
     NoInput,
 }
 
-/// What `/lab/job` and `/lab/setup` are made from.
+/// What `/lab/job`, `/lab/setup` and `/lab/outputs` are made from.
 pub struct Job<'a> {
     /// What the host has.
     pub config: &'a LabConfig,
@@ -42,11 +42,6 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// The name of the lab's `index`th virtio disk.
-fn disk(index: usize) -> String {
-    format!("/dev/vd{}", char::from(b'a' + index as u8))
-}
-
 impl Job<'_> {
     fn script(&self) -> String {
         let mut script = String::new();
@@ -54,76 +49,73 @@ impl Job<'_> {
             script += &format!("export {name}={}\n", quoted(value));
         }
         let words: Vec<_> = self.argv.iter().map(|word| quoted(word)).collect();
-        let command = if words.is_empty() {
-            "sh".to_owned()
-        } else {
-            words.join(" ")
-        };
-        let input = match self.connection {
-            Connection::NoInput => " </dev/null",
-            _ => "",
-        };
-        script += &format!("exec {command}{input}\n");
-        script
+        script += "exec ";
+        script += if words.is_empty() { "sh" } else { "" };
+        script += &words.join(" ");
+        script + "\n"
     }
 
     fn setup(&self) -> String {
-        let mut setup = String::new();
-        // Disks come in the order in which qemu.rs lists them: passed through, images, output.
-        let mut next = self.config.disks.len();
+        // Files come in the order in which session.rs maps them: images, output.
+        let images = self
+            .config
+            .null_disks
+            .iter()
+            .filter_map(|d| d.image.as_ref());
+        let mut setup = format!("memory_disks {}\n", images.count() + 1);
+        let mut next = 0;
         for null in &self.config.null_disks {
-            let image = null.image.as_ref().map(|_| {
-                next += 1;
-                disk(next - 1)
-            });
             setup += &format!(
-                "null_disk {} {} {} {} {}\n",
+                "null_disk {} {} {} {}",
                 quoted(&null.name),
                 null.mib(),
                 null.latency.as_nanos(),
                 null.block_size,
-                image.unwrap_or_default(),
             );
+            if null.image.is_some() {
+                setup += &format!(" \"$(memory_disk {next})\"");
+                next += 1;
+            }
+            setup += "\n";
         }
-        setup += &format!("output={}\n", disk(next));
-        let outputs: Vec<_> = self
-            .config
-            .outputs
-            .iter()
-            .map(|path| path.trim_start_matches('/'))
-            .collect();
-        setup += &format!("outputs={}\n", quoted(&outputs.join(" ")));
-        if let Connection::Terminal { rows, columns } = self.connection {
-            setup += &format!("interactive=1\nrows={rows}\ncolumns={columns}\n");
+        setup += &format!("output=$(memory_disk {next})\n");
+        match self.connection {
+            Connection::Terminal { rows, columns } => {
+                setup += &format!("interactive=1\nrows={rows}\ncolumns={columns}\n");
+            }
+            Connection::Streams => setup += "standard_input\n",
+            Connection::NoInput => {}
         }
         setup
     }
 
-    /// Writes the root file system: `base`, and an archive of what belongs to this job. The same job
-    /// gives the same bytes.
+    fn outputs(&self) -> String {
+        let lines = self.config.outputs.iter().map(|path| format!("{path}\n"));
+        lines.collect()
+    }
+
+    /// Writes the root file system to `to`: `base`, and an archive of what belongs to this job. The same
+    /// job gives the same bytes.
     ///
     /// # Errors
     /// A file that cannot be read, or no room for the result.
-    pub fn write(&self, base: &Path, program: &Path, to: &Path) -> io::Result<()> {
-        let about = |path: &Path| {
-            let path = path.display().to_string();
-            move |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"))
+    pub fn write(&self, base: &Path, program: &Path, to: &File) -> io::Result<()> {
+        let read = |path: &Path| {
+            fs::read(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })
         };
-        let mut out = BufWriter::new(File::create(to).map_err(about(to))?);
-        out.write_all(&fs::read(base).map_err(about(base))?)?;
+        let mut out = BufWriter::new(to);
+        out.write_all(&read(base)?)?;
         let mut archive = Writer::new(out);
-        archive.file(
-            "bin/vtmem",
-            0o755,
-            &fs::read(program).map_err(about(program))?,
-        )?;
+        archive.file("bin/vtmem", 0o755, &read(program)?)?;
         for (path, inside) in &self.config.files {
-            let content = fs::read(path).map_err(about(path))?;
-            archive.file(inside.trim_start_matches('/'), 0o755, &content)?;
+            archive.file(inside.trim_start_matches('/'), 0o755, &read(path)?)?;
         }
         archive.file("lab/setup", 0o644, self.setup().as_bytes())?;
+        archive.file("lab/outputs", 0o644, self.outputs().as_bytes())?;
         archive.file("lab/job", 0o644, self.script().as_bytes())?;
-        archive.finish()?.flush().map_err(about(to))
+        archive.finish()?.flush()
     }
 }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::accel::Clock;
-use crate::lab::{LabDisk, NullDisk};
+use crate::lab::NullDisk;
 
 fn job<'a>(config: &'a LabConfig, argv: &'a [String], connection: Connection) -> Job<'a> {
     Job {
@@ -23,22 +23,38 @@ fn every_word_reaches_the_job_as_it_is() {
     let argv = words(&["printf", "%s|"]);
     let argv: Vec<_> = argv.into_iter().chain(words(&hostile)).collect();
     let config = LabConfig::new(Clock::Virtual);
-    let script = job(&config, &argv, Connection::NoInput).script();
+    let environment = [("A".to_owned(), "it's".to_owned())];
+    let job = Job {
+        environment: &environment,
+        ..job(&config, &argv, Connection::NoInput)
+    };
     let out = std::process::Command::new("sh")
-        .args(["-c", &script])
+        .args(["-c", &job.script()])
         .output()
         .expect("a shell");
     let want: String = hostile.iter().map(|word| format!("{word}|")).collect();
     assert_eq!(String::from_utf8_lossy(&out.stdout), want);
+    assert!(job.script().starts_with("export A='it'\\''s'\nexec "));
 }
 
 #[test]
-fn images_and_the_output_disk_follow_the_disks_passed_through() {
+fn no_command_is_a_shell() {
+    let config = LabConfig::new(Clock::Real);
+    let size = Connection::Terminal {
+        rows: 24,
+        columns: 80,
+    };
+    let job = job(&config, &[], size);
+    assert_eq!(job.script(), "exec sh\n");
+    assert!(
+        job.setup()
+            .ends_with("interactive=1\nrows=24\ncolumns=80\n")
+    );
+}
+
+#[test]
+fn the_output_disk_follows_the_images() {
     let mut config = LabConfig::new(Clock::Virtual);
-    config.disks = vec![LabDisk {
-        path: "a".into(),
-        readonly: false,
-    }];
     let null = |name: &str, image: Option<&str>| NullDisk {
         name: name.to_owned(),
         size: (5 << 20) + 1,
@@ -46,17 +62,23 @@ fn images_and_the_output_disk_follow_the_disks_passed_through() {
         block_size: 4096,
         image: image.map(Into::into),
     };
-    config.null_disks = vec![null("nullb0", Some("image")), null("nullb1", None)];
-    config.outputs = words(&["/out", "/tmp/x"]);
-    let setup = job(&config, &[], Connection::Streams).setup();
+    config.null_disks = vec![
+        null("nullb0", Some("image")),
+        null("nullb1", None),
+        null("nullb2", Some("image")),
+    ];
+    config.outputs = words(&["/out", "/tmp/x y"]);
+    let job = job(&config, &[], Connection::Streams);
     assert_eq!(
-        setup,
-        "null_disk 'nullb0' 6 400000 4096 /dev/vdb\n\
-         null_disk 'nullb1' 6 400000 4096 \n\
-         output=/dev/vdc\n\
-         outputs='out tmp/x'\n"
+        job.setup(),
+        "memory_disks 3\n\
+         null_disk 'nullb0' 6 400000 4096 \"$(memory_disk 0)\"\n\
+         null_disk 'nullb1' 6 400000 4096\n\
+         null_disk 'nullb2' 6 400000 4096 \"$(memory_disk 1)\"\n\
+         output=$(memory_disk 2)\n\
+         standard_input\n"
     );
-    assert_eq!(config.memory_mib(), 1200 + 12);
+    assert_eq!(job.outputs(), "/out\n/tmp/x y\n");
 }
 
 #[test]
@@ -71,7 +93,8 @@ fn the_same_job_gives_the_same_archive() {
     let argv = words(&["true"]);
     let job = job(&config, &argv, Connection::NoInput);
     for name in ["one", "two"] {
-        job.write(&path("base"), &path("program"), &path(name))
+        let file = File::create(path(name)).expect("a file");
+        job.write(&path("base"), &path("program"), &file)
             .expect("write the archive");
     }
     let one = fs::read(path("one")).expect("read");
@@ -85,5 +108,5 @@ fn the_same_job_gives_the_same_archive() {
     };
     assert_eq!(content("in/put"), Some(&b"input"[..]));
     assert_eq!(content("bin/vtmem"), Some(&b"program"[..]));
-    assert_eq!(content("lab/job"), Some(&b"exec 'true' </dev/null\n"[..]));
+    assert_eq!(content("lab/job"), Some(&b"exec 'true'\n"[..]));
 }

@@ -1,9 +1,10 @@
 //! `vtmem run` in a lab: the same options, checked here, executed there.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 
-use vtmem_images::LabImage;
+use vtmem_images::{ImagesError, LabImage};
 
 use super::config::BASE_MEMORY;
 use super::{Lab, LabConfig, LabDisk, LabError, LabOutcome};
@@ -27,16 +28,19 @@ pub enum GuestError {
     /// A disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The lab's image.
+    #[error(transparent)]
+    Image(#[from] ImagesError),
     /// The lab.
     #[error(transparent)]
     Lab(#[from] LabError),
     /// The marks file.
-    #[error("cannot write the marks file {path}: {source}")]
+    #[error("cannot write the marks file {}: {source}", path.display())]
     Marks {
         /// The file.
-        path: String,
+        path: PathBuf,
         /// The kernel's answer.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -81,8 +85,7 @@ fn arguments(config: &MachineConfig) -> Vec<String> {
     argv
 }
 
-/// What the host needs for this guest: twice its kernel and initrd, since they are unpacked there, its
-/// memory, and its pool.
+/// What the host needs for this guest: its files, memory, and pool.
 fn lab_config(config: &MachineConfig, clock: Clock) -> LabConfig {
     let mut lab = LabConfig::new(clock);
     lab.files
@@ -90,13 +93,7 @@ fn lab_config(config: &MachineConfig, clock: Clock) -> LabConfig {
     if let Some(initrd) = &config.boot.initrd {
         lab.files.push((initrd.clone(), INITRD.to_owned()));
     }
-    let inputs: u64 = lab
-        .files
-        .iter()
-        .filter_map(|(path, _)| path.metadata().ok())
-        .map(|metadata| metadata.len())
-        .sum();
-    lab.memory = BASE_MEMORY + 2 * inputs + config.memory + config.tmem.unwrap_or(0);
+    lab.memory = BASE_MEMORY + config.memory + config.tmem.unwrap_or(0);
     lab.disks = config
         .disks
         .iter()
@@ -111,27 +108,36 @@ fn lab_config(config: &MachineConfig, clock: Clock) -> LabConfig {
     lab
 }
 
-/// Runs the machine in a lab, connected to this process's streams; returns the exit status of `vtmem run`.
+/// Checks the machine, locks its disks, creates its marks file, and runs it in the lab that `image` gives,
+/// connected to this process's streams; returns the exit status of `vtmem run`.
 ///
 /// # Errors
-/// What `vtmem run` would refuse is refused before the lab starts.
-pub fn run(image: &LabImage, config: &MachineConfig, clock: Clock) -> Result<u8, GuestError> {
+/// What `vtmem run` would refuse is refused before there is an image or a lab.
+pub fn run(
+    config: &MachineConfig,
+    clock: Clock,
+    image: impl FnOnce() -> Result<LabImage, ImagesError>,
+) -> Result<u8, GuestError> {
     machine::check(config)?;
     // Opened for their locks: as long as the guest runs nobody else may have the disks.
     let locks = config.disks.iter().map(Disk::open);
     let _locks = locks.collect::<Result<Vec<_>, _>>()?;
-    let lab = Lab::new(image, lab_config(config, clock))?;
+    let marks = |path: &PathBuf, done: io::Result<()>| {
+        done.map_err(|source| GuestError::Marks {
+            path: path.clone(),
+            source,
+        })
+    };
+    let mut marks_file = None;
+    if let Some(path) = &config.marks {
+        marks(path, File::create(path).map(|file| marks_file = Some(file)))?;
+    }
+    let lab = Lab::new(&image()?, lab_config(config, clock))?;
     let LabOutcome { status, outputs } = lab.run_attached(&arguments(config))?;
-    if let (Some(path), Some(marks)) = (&config.marks, outputs.get(MARKS)) {
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(marks))
-            .map_err(|source| GuestError::Marks {
-                path: path.display().to_string(),
-                source,
-            })?;
+    if let (Some(path), Some(mut file)) = (&config.marks, marks_file)
+        && let Some(lines) = outputs.get(MARKS)
+    {
+        marks(path, file.write_all(lines))?;
     }
     Ok(status)
 }

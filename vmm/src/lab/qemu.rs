@@ -1,13 +1,12 @@
-//! QEMU's command line and process: an emulated processor with SVM, four serial lines, virtio disks.
+//! QEMU's command line and process: an emulated processor with SVM, serial lines, files mapped into its
+//! memory, virtio disks.
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-
-use vtmem_images::LabImage;
 
 use super::config::LabConfig;
 use crate::accel::Clock;
@@ -15,8 +14,8 @@ use crate::accel::Clock;
 /// The emulator, and the Debian package that has it.
 pub const PROGRAM: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
 
-/// Bytes that the job may leave in its output files together.
-pub const OUTPUT_BYTES: u64 = 64 << 20;
+/// Sizes of files that are mapped into the emulated host's memory are multiples of this.
+pub const MEMORY_DISK_UNIT: u64 = 2 << 20;
 
 /// The processor. Without ERMS and FSRM the kernel copies pages by 8 bytes an instruction, near to what a
 /// copy costs a real core; byte by byte, as it would with them, QEMU counts 4096. Without XSAVE, because
@@ -26,26 +25,59 @@ const CPU: &str = "max,-erms,-fsrm,-xsave";
 /// Kernel parameters: nothing random, and a panic ends the lab.
 const CMDLINE: &str = "console=ttyS1 quiet nokaslr random.trust_cpu=0 panic=-1";
 
-/// The host's ends of the job's serial lines.
-pub struct SerialLines {
-    /// ttyS0: input and output.
+/// What runs inside may be hostile; should it take QEMU over, it has only what QEMU needs.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// A file in the emulated host's memory. Its content is there without any I/O, at no time of this host's.
+#[derive(Debug)]
+pub struct MemoryDisk {
+    /// The file.
+    pub file: OwnedFd,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Whether it is only read.
+    pub readonly: bool,
+}
+
+/// What QEMU gets from this process: descriptors, not names, so that nothing is left behind however either
+/// of them ends.
+#[derive(Debug)]
+pub struct Plumbing {
+    /// ttyS0: the job's output; on a terminal also its input.
     pub stdio: OwnedFd,
-    /// ttyS2: error output.
+    /// ttyS1: the emulated host's console.
+    pub console: OwnedFd,
+    /// ttyS2: the job's error output.
     pub stderr: OwnedFd,
     /// ttyS3: signals.
     pub signals: OwnedFd,
+    /// The job's input where that is a stream: by virtio, since a serial line loses what nobody reads, and
+    /// knows no end.
+    pub stdin: Option<OwnedFd>,
+    /// The complete root file system.
+    pub initrd: OwnedFd,
+    /// Files in the emulated host's memory, in the order of their addresses.
+    pub memory_disks: Vec<MemoryDisk>,
 }
 
-/// Files of one run.
-pub struct Files<'a> {
-    /// Kernel and base root file system.
-    pub image: &'a LabImage,
-    /// The complete root file system.
-    pub initrd: &'a Path,
-    /// The disk for what the job leaves.
-    pub output: &'a Path,
-    /// Where the emulated host's console goes.
-    pub console: &'a Path,
+impl Plumbing {
+    fn descriptors(&self) -> Vec<i32> {
+        let always = [
+            &self.stdio,
+            &self.console,
+            &self.stderr,
+            &self.signals,
+            &self.initrd,
+        ];
+        let disks = self.memory_disks.iter().map(|disk| &disk.file);
+        let all = always.into_iter().chain(&self.stdin).chain(disks);
+        all.map(AsRawFd::as_raw_fd).collect()
+    }
+}
+
+/// A file by its descriptor, as a path inside QEMU's own process.
+fn by_descriptor(file: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
 /// A path as the value of a QEMU option.
@@ -59,60 +91,87 @@ fn escaped(path: &Path) -> OsString {
 }
 
 /// QEMU's arguments.
-fn arguments(config: &LabConfig, files: &Files<'_>, lines: [RawFd; 3]) -> Vec<OsString> {
-    let mut args: Vec<OsString> = vec![];
-    let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
-    let cpus = match config.clock {
-        Clock::Real => {
-            add(&["-accel", "tcg"]);
-            config.cpus
-        }
-        Clock::Virtual => {
-            add(&["-accel", "tcg,thread=single"]);
-            add(&["-icount", "shift=0,sleep=off"]);
-            add(&["-rtc", "base=2026-01-01,clock=vm"]);
-            1
-        }
-    };
-    add(&["-cpu", CPU, "-smp", &cpus.to_string()]);
-    add(&["-m", &format!("{}M", config.memory_mib())]);
-    add(&["-no-user-config", "-nodefaults", "-no-reboot"]);
-    add(&["-display", "none", "-nic", "none", "-append", CMDLINE]);
-    let [stdio, stderr, signals] = lines;
-    let line = |name: &str, fd: RawFd| format!("socket,id={name},fd={fd}");
-    add(&["-chardev", &line("stdio", stdio)]);
-    add(&["-chardev", &line("stderr", stderr)]);
-    add(&["-chardev", &line("signals", signals)]);
-    let mut add_path = |option: &str, before: &str, path: &Path, after: &str| {
-        let mut value = OsString::from(before);
-        value.push(path);
-        value.push(after);
-        args.extend([option.into(), value]);
-    };
-    add_path("-kernel", "", &files.image.kernel, "");
-    add_path("-initrd", "", files.initrd, "");
-    let console = escaped(files.console);
-    add_path("-chardev", "file,id=console,path=", console.as_ref(), "");
+fn arguments(config: &LabConfig, kernel: &Path, plumbing: &Plumbing) -> Vec<OsString> {
+    let flags = ["-no-user-config", "-nodefaults", "-no-reboot"];
+    let mut args: Vec<OsString> = flags.map(OsString::from).into();
+    let mut add = |option: &str, value: OsString| args.extend([option.into(), value]);
 
-    let passed = config.disks.iter().map(|disk| (&*disk.path, disk.readonly));
-    let images = config.null_disks.iter().filter_map(|d| d.image.as_deref());
-    let disks = passed
-        .chain(images.map(|image| (image, true)))
-        .chain([(files.output, false)]);
-    let mut devices = vec![];
-    for (index, (path, readonly)) in disks.enumerate() {
-        let after = format!(
-            ",if=none,id=d{index},format=raw,file.locking=off,readonly={}",
-            if readonly { "on" } else { "off" }
+    let virtual_clock = config.clock == Clock::Virtual;
+    if virtual_clock {
+        add("-accel", "tcg,thread=single".into());
+        add("-icount", "shift=0,sleep=off".into());
+        add("-rtc", "base=2026-01-01,clock=vm".into());
+        // RDRAND and the boot loader's seed, and with them every random address inside.
+        add("-seed", "1".into());
+    } else {
+        add("-accel", "tcg".into());
+    }
+    let cpus = if virtual_clock { 1 } else { config.cpus };
+    let memory = config.memory_mib();
+    let mapped: u64 = plumbing.memory_disks.iter().map(|disk| disk.bytes).sum();
+    add("-machine", "pc,nvdimm=on".into());
+    add("-cpu", CPU.into());
+    add("-smp", cpus.to_string().into());
+    add(
+        "-m",
+        format!(
+            "{memory}M,slots={},maxmem={}M",
+            plumbing.memory_disks.len(),
+            memory + mapped.div_ceil(1 << 20)
+        )
+        .into(),
+    );
+    add("-display", "none".into());
+    add("-nic", "none".into());
+    add("-sandbox", SANDBOX.into());
+    add("-kernel", kernel.into());
+    add("-initrd", by_descriptor(&plumbing.initrd).into());
+    add("-append", CMDLINE.into());
+
+    let lines = [
+        ("stdio", &plumbing.stdio),
+        ("console", &plumbing.console),
+        ("stderr", &plumbing.stderr),
+        ("signals", &plumbing.signals),
+    ];
+    let socket = |name: &str, fd: &OwnedFd| format!("socket,id={name},fd={}", fd.as_raw_fd());
+    for (name, fd) in lines {
+        add("-chardev", socket(name, fd).into());
+        add("-serial", format!("chardev:{name}").into());
+    }
+    if let Some(stdin) = &plumbing.stdin {
+        add("-chardev", socket("stdin", stdin).into());
+        add("-device", "virtio-serial-pci,max_ports=2".into());
+        add(
+            "-device",
+            "virtserialport,nr=1,name=stdin,chardev=stdin".into(),
         );
-        add_path("-drive", "file=", escaped(path).as_ref(), &after);
-        devices.push(format!("virtio-blk-pci,drive=d{index}"));
     }
-    for device in &devices {
-        args.extend(["-device".into(), device.into()]);
+    for (index, disk) in plumbing.memory_disks.iter().enumerate() {
+        let path = by_descriptor(&disk.file).display().to_string();
+        let mode = if disk.readonly { "on" } else { "off" };
+        let bytes = disk.bytes;
+        add(
+            "-object",
+            format!(
+                "memory-backend-file,id=m{index},share=on,mem-path={path},size={bytes},readonly={mode}"
+            )
+            .into(),
+        );
+        add(
+            "-device",
+            format!("nvdimm,id=n{index},memdev=m{index},unarmed={mode}").into(),
+        );
     }
-    for serial in ["stdio", "console", "stderr", "signals"] {
-        args.extend(["-serial".into(), format!("chardev:{serial}").into()]);
+    for (index, disk) in config.disks.iter().enumerate() {
+        let mode = if disk.readonly { "on" } else { "off" };
+        let mut drive = OsString::from("file=");
+        drive.push(escaped(&disk.path));
+        drive.push(format!(
+            ",if=none,id=d{index},format=raw,file.locking=off,readonly={mode}"
+        ));
+        add("-drive", drive);
+        add("-device", format!("virtio-blk-pci,drive=d{index}").into());
     }
     args
 }
@@ -124,14 +183,14 @@ fn arguments(config: &LabConfig, files: &Files<'_>, lines: [RawFd; 3]) -> Vec<Os
 pub fn spawn(
     program: &Path,
     config: &LabConfig,
-    files: &Files<'_>,
-    lines: SerialLines,
+    kernel: &Path,
+    plumbing: Plumbing,
     log: Stdio,
 ) -> io::Result<Child> {
-    let fds = [&lines.stdio, &lines.stderr, &lines.signals].map(AsRawFd::as_raw_fd);
+    let descriptors = plumbing.descriptors();
     let mut command = Command::new(program);
     command
-        .args(arguments(config, files, fds))
+        .args(arguments(config, kernel, &plumbing))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
@@ -147,15 +206,15 @@ pub fn spawn(
             if libc::getppid() != parent {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            for fd in fds {
-                if libc::fcntl(fd, libc::F_SETFD, 0) != 0 {
+            for &descriptor in &descriptors {
+                if libc::fcntl(descriptor, libc::F_SETFD, 0) != 0 {
                     return Err(io::Error::last_os_error());
                 }
             }
             Ok(())
         });
     }
-    // The lines' far ends close here when QEMU has them.
+    // The plumbing's far ends close here when QEMU has them.
     command.spawn()
 }
 

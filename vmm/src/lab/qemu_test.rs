@@ -1,57 +1,78 @@
-use super::*;
-use crate::lab::{LabDisk, NullDisk};
-use std::time::Duration;
+use std::fs::File;
 
-fn text(config: &LabConfig) -> String {
-    let image = LabImage {
-        kernel: "/k".into(),
-        initrd: "/base".into(),
-    };
-    let files = Files {
-        image: &image,
-        initrd: Path::new("/i"),
-        output: Path::new("/o"),
-        console: Path::new("/c,1"),
-    };
-    let args = arguments(config, &files, [7, 8, 9]);
+use super::*;
+use crate::lab::LabDisk;
+
+fn descriptor() -> OwnedFd {
+    File::open("/dev/null").expect("/dev/null").into()
+}
+
+fn plumbing() -> Plumbing {
+    Plumbing {
+        stdio: descriptor(),
+        console: descriptor(),
+        stderr: descriptor(),
+        signals: descriptor(),
+        stdin: None,
+        initrd: descriptor(),
+        memory_disks: vec![],
+    }
+}
+
+fn text(config: &LabConfig, plumbing: &Plumbing) -> String {
+    let args = arguments(config, Path::new("/k"), plumbing);
     let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
     words.join(" ")
 }
 
 #[test]
-fn virtual_time_means_one_cpu_and_one_thread() {
+fn virtual_time_means_one_cpu_and_nothing_random() {
     let mut config = LabConfig::new(Clock::Virtual);
     config.cpus = 4;
-    let virtual_time = text(&config);
+    let virtual_time = text(&config, &plumbing());
     assert!(virtual_time.contains("-accel tcg,thread=single -icount shift=0,sleep=off"));
     assert!(virtual_time.contains("-smp 1 "));
+    assert!(virtual_time.contains("-seed 1 "));
     config.clock = Clock::Real;
-    let real_time = text(&config);
+    let real_time = text(&config, &plumbing());
     assert!(real_time.contains("-smp 4 "));
-    assert!(!real_time.contains("icount"));
+    assert!(!real_time.contains("icount") && !real_time.contains("-seed"));
+}
+
+#[test]
+fn serial_lines_are_in_the_order_that_init_knows() {
+    let plumbing = plumbing();
+    let args = text(&LabConfig::new(Clock::Real), &plumbing);
+    let ends = [
+        ("stdio", &plumbing.stdio),
+        ("console", &plumbing.console),
+        ("stderr", &plumbing.stderr),
+        ("signals", &plumbing.signals),
+    ];
+    let mut rest = &args[..];
+    for (name, end) in ends {
+        let fd = end.as_raw_fd();
+        let part = format!("-chardev socket,id={name},fd={fd} -serial chardev:{name}");
+        let place = rest.find(&part);
+        rest = &rest[place.unwrap_or_else(|| panic!("{part} not in {args}"))..];
+    }
+    assert!(!args.contains("virtserialport"));
 }
 
 #[test]
 fn disks_come_in_order_and_no_path_is_an_option() {
     let mut config = LabConfig::new(Clock::Real);
-    config.disks = vec![LabDisk {
-        path: "/a,readonly=off".into(),
-        readonly: true,
-    }];
-    config.null_disks = vec![NullDisk {
-        name: "nullb0".to_owned(),
-        size: 1 << 20,
-        latency: Duration::from_micros(1),
-        block_size: 512,
-        image: Some("/image".into()),
-    }];
-    let args = text(&config);
+    let disk = |path: &str, readonly| LabDisk {
+        path: path.into(),
+        readonly,
+    };
+    config.disks = vec![disk("/a,readonly=off", true), disk("/b", false)];
+    let args = text(&config, &plumbing());
     let places: Vec<_> = [
         "file=/a,,readonly=off,if=none,id=d0,format=raw,file.locking=off,readonly=on",
-        "file=/image,if=none,id=d1,format=raw,file.locking=off,readonly=on",
-        "file=/o,if=none,id=d2,format=raw,file.locking=off,readonly=off",
         "virtio-blk-pci,drive=d0",
-        "virtio-blk-pci,drive=d2",
+        "file=/b,if=none,id=d1,format=raw,file.locking=off,readonly=off",
+        "virtio-blk-pci,drive=d1",
     ]
     .map(|part| {
         args.find(part)
@@ -59,6 +80,22 @@ fn disks_come_in_order_and_no_path_is_an_option() {
     })
     .into();
     assert!(places.is_sorted(), "{args}");
-    assert!(args.contains("path=/c,,1"));
-    assert!(args.contains("-chardev socket,id=stdio,fd=7"));
+}
+
+#[test]
+fn there_is_room_for_the_files_in_memory() {
+    let mut plumbing = plumbing();
+    for (bytes, readonly) in [(4 << 20, true), (MEMORY_DISK_UNIT, false)] {
+        plumbing.memory_disks.push(MemoryDisk {
+            file: descriptor(),
+            bytes,
+            readonly,
+        });
+    }
+    let args = text(&LabConfig::new(Clock::Real), &plumbing);
+    assert!(args.contains("-m 1200M,slots=2,maxmem=1206M"), "{args}");
+    let fd = plumbing.memory_disks[0].file.as_raw_fd();
+    let path = format!("id=m0,share=on,mem-path=/proc/self/fd/{fd},size=4194304,readonly=on");
+    assert!(args.contains(&path), "{args}");
+    assert!(args.contains("nvdimm,id=n1,memdev=m1,unarmed=off"));
 }
