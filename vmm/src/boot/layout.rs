@@ -25,7 +25,9 @@ pub const EBDA: u64 = 0x9_fc00;
 /// The ACPI root pointer, where every kernel looks for it; the tables follow.
 pub const RSDP: u64 = 0xe_0000;
 /// End of the range of the ACPI tables.
-pub const ACPI_END: u64 = 0x10_0000;
+pub const ACPI_END: u64 = RESET_VECTOR;
+/// Where a processor in real mode goes to reset the machine.
+pub const RESET_VECTOR: u64 = 0xf_fff0;
 /// Kernels, and memory that they may use, start here.
 pub const HIGH_MEMORY: u64 = 0x10_0000;
 

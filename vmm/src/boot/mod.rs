@@ -5,6 +5,7 @@ pub mod kernel;
 pub mod layout;
 pub mod linux64;
 pub mod pvh;
+pub mod reset_vector;
 
 use std::path::PathBuf;
 
@@ -99,6 +100,7 @@ pub fn load(
     if acpi {
         acpi::write_tables(memory, cpus, virtio_devices)?;
     }
+    reset_vector::write(memory)?;
     let rsdp = if acpi { layout::RSDP } else { 0 };
     let map = memory_map(memory);
     match loaded.protocol {

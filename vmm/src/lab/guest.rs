@@ -9,7 +9,7 @@ use vtmem_images::{ImagesError, LabImage};
 use super::config::BASE_MEMORY;
 use super::{Lab, LabConfig, LabDisk, LabError, LabOutcome};
 use crate::accel::Clock;
-use crate::disk::{Cache, Disk, DiskError};
+use crate::disk::{Cache, Disk, DiskError, DiskOptions};
 use crate::machine::{self, MachineConfig, MachineError};
 
 /// Where the lab finds the kernel.
@@ -118,10 +118,16 @@ pub fn run(
     clock: Clock,
     image: impl FnOnce() -> Result<LabImage, ImagesError>,
 ) -> Result<u8, GuestError> {
-    machine::check(config)?;
-    // Opened for their locks: as long as the guest runs nobody else may have the disks.
-    let locks = config.disks.iter().map(Disk::open);
+    // Opened for their locks: as long as the guest runs nobody else may have the disks. How they are cached is
+    // up to the lab's kernel, which does O_DIRECT on files that this host's file systems may not.
+    let locks = config.disks.iter().map(|options| {
+        Disk::open(&DiskOptions {
+            cache: Cache::Writeback,
+            ..options.clone()
+        })
+    });
     let _locks = locks.collect::<Result<Vec<_>, _>>()?;
+    machine::check(config)?;
     let marks = |path: &PathBuf, done: io::Result<()>| {
         done.map_err(|source| GuestError::Marks {
             path: path.clone(),

@@ -196,6 +196,7 @@ pub fn run(
     open_hypervisor: impl FnOnce() -> Result<Box<dyn Hypervisor>, HypervisorError>,
 ) -> Result<Exit, MachineError> {
     let memory = memory::map(config.memory)?;
+    let devices = Devices::open(config)?;
     let entry = boot::load(
         &memory,
         &config.boot,
@@ -203,7 +204,6 @@ pub fn run(
         config.slots(),
         config.acpi,
     )?;
-    let devices = Devices::open(config)?;
     let hypervisor = open_hypervisor()?;
     let vm = hypervisor.create_vm(&memory, config.cpus)?;
     let exit = Arc::new(host("an eventfd", ExitSlot::new())?);
