@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The file that a complete entry has.
@@ -18,6 +19,10 @@ const STAMP: &str = ".complete";
 const FORMAT: &str = "vtmem-image 1";
 /// What a directory that is still being built is called.
 const PARTIAL: &str = "partial-";
+/// Where the files lie that keep two processes from building the same entry.
+const LOCKS: &str = "locks";
+/// As much of a key as goes into an entry's name: 80 bits tell any two apart.
+const KEY_DIGITS: usize = 20;
 
 /// Identifies an entry: a digest of everything that the build reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +55,14 @@ impl KeyBuilder {
         for part in [name.as_bytes(), value] {
             self.0.update((part.len() as u64).to_le_bytes());
             self.0.update(part);
+        }
+        self
+    }
+
+    /// Adds the sources of the code that builds the entry: changed code makes another entry.
+    pub fn add_recipe(&mut self, sources: &[&str]) -> &mut Self {
+        for source in sources {
+            self.add("recipe", source);
         }
         self
     }
@@ -145,7 +158,7 @@ impl Cache {
         progress: &mut dyn Progress,
         build: impl FnOnce(&Path, &mut dyn Progress) -> Result<()>,
     ) -> Result<PathBuf> {
-        let name = format!("{kind}-{}", &key.as_str()[..20]);
+        let name = format!("{kind}-{}", &key.as_str()[..KEY_DIGITS]);
         let place = self.root.join(&name);
         if is_complete(&place) {
             return Ok(place);
@@ -156,35 +169,54 @@ impl Cache {
             return Ok(place);
         }
         remove(&place)?;
-        // The lock is ours, so whoever made this directory is gone.
-        let partial = self.root.join(format!("{PARTIAL}{name}"));
-        remove(&partial)?;
-        fs::create_dir(&partial).map_err(ImagesError::io("create", &partial))?;
-        let built = build(&partial, progress)
-            .and_then(|()| stamp(&partial))
-            .and_then(|()| {
-                fs::rename(&partial, &place).map_err(ImagesError::io("rename", &partial))
-            });
-        if let Err(error) = built {
-            // The build's own error says more than a failure to clean up, and the next build cleans up anyway.
-            let _ = remove(&partial);
-            return Err(error);
+        let prefix = format!("{PARTIAL}{name}-");
+        for leftover in self.names()?.iter().filter(|n| n.starts_with(&prefix)) {
+            // The lock is ours, so its builder is gone. A program that the builder ran may still be writing there,
+            // which is why every build has a directory of its own, and why this may fail.
+            let _ = remove(&self.root.join(leftover));
         }
+        // Removed again when the build fails.
+        let partial = tempfile::Builder::new()
+            .prefix(&prefix)
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir_in(&self.root)
+            .map_err(ImagesError::io("create a directory in", &self.root))?;
+        build(partial.path(), progress)
+            .and_then(|()| stamp(partial.path()))
+            .map_err(|error| error.or_disk_full(&self.root))?;
+        let partial = partial.keep();
+        fs::rename(&partial, &place).map_err(ImagesError::io("rename", &partial))?;
         sync_directory(&self.root)?;
         Ok(place)
     }
 
     /// Waits until no other process builds `name`, and keeps others from it until the file is dropped.
-    fn lock(&self, name: &str, progress: &mut dyn Progress) -> Result<File> {
-        let directory = self.root.join("locks");
-        fs::create_dir_all(&directory).map_err(ImagesError::io("create", &directory))?;
-        let path = directory.join(name);
-        let file = File::create(&path).map_err(ImagesError::io("create", &path))?;
+    pub(crate) fn lock(&self, name: &str, progress: &mut dyn Progress) -> Result<File> {
+        let file = self.lock_file(name)?;
         if file.try_lock().is_err() {
             progress.note(&format!("waiting for another vtmem that builds {name}"));
-            file.lock().map_err(ImagesError::io("lock", &path))?;
+            file.lock()
+                .map_err(ImagesError::io("lock", self.root.join(LOCKS).join(name)))?;
         }
         Ok(file)
+    }
+
+    fn lock_file(&self, name: &str) -> Result<File> {
+        let directory = self.root.join(LOCKS);
+        fs::create_dir_all(&directory).map_err(ImagesError::io("create", &directory))?;
+        let path = directory.join(name);
+        File::create(&path).map_err(ImagesError::io("create", &path))
+    }
+
+    /// What lies in the cache's directory.
+    fn names(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(ImagesError::io("read", &self.root))? {
+            let entry = entry.map_err(ImagesError::io("read", &self.root))?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
     }
 
     /// All entries, by name.
@@ -193,19 +225,16 @@ impl Cache {
     /// A directory that cannot be read.
     pub fn list(&self) -> Result<Vec<EntryInfo>> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.root).map_err(ImagesError::io("read", &self.root))? {
-            let entry = entry.map_err(ImagesError::io("read", &self.root))?;
-            let path = entry.path();
-            if entry.file_name() == "locks" || !path.is_dir() {
-                continue;
+        for name in self.names()? {
+            let path = self.root.join(&name);
+            if lock_name(&name).is_some() && path.is_dir() {
+                entries.push(EntryInfo {
+                    bytes: disk_usage(&path),
+                    complete: is_complete(&path),
+                    name,
+                });
             }
-            entries.push(EntryInfo {
-                name: entry.file_name().to_string_lossy().into_owned(),
-                bytes: disk_usage(&path)?,
-                complete: is_complete(&path),
-            });
         }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
 
@@ -216,11 +245,7 @@ impl Cache {
     pub fn clean(&self) -> Result<u64> {
         let mut freed = 0;
         for entry in self.list()? {
-            let name = entry.name.strip_prefix(PARTIAL).unwrap_or(&entry.name);
-            let locks = self.root.join("locks");
-            fs::create_dir_all(&locks).map_err(ImagesError::io("create", &locks))?;
-            let lock_path = locks.join(name);
-            let lock = File::create(&lock_path).map_err(ImagesError::io("create", &lock_path))?;
+            let lock = self.lock_file(lock_name(&entry.name).unwrap_or(&entry.name))?;
             if lock.try_lock().is_err() {
                 continue;
             }
@@ -232,6 +257,16 @@ impl Cache {
         }
         Ok(freed)
     }
+}
+
+/// The lock of the entry called `name`, complete or not; `None` for what is no entry.
+fn lock_name(name: &str) -> Option<&str> {
+    let entry = match name.strip_prefix(PARTIAL) {
+        Some(partial) => partial.rsplit_once('-')?.0,
+        None => name,
+    };
+    let (_, key) = entry.rsplit_once('-')?;
+    (key.len() == KEY_DIGITS && key.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some(entry)
 }
 
 fn default_root(xdg: Option<OsString>, home: Option<OsString>) -> Result<PathBuf> {
@@ -273,11 +308,11 @@ fn files(directory: &Path) -> Result<Vec<(PathBuf, u64)>> {
 /// Makes all files durable and then records them as complete.
 fn stamp(directory: &Path) -> Result<()> {
     let mut text = format!("{FORMAT}\n").into_bytes();
+    // At once for all: one by one, the thousands of files of a kernel's headers take a minute.
+    File::open(directory)
+        .and_then(|file| Ok(rustix::fs::syncfs(file)?))
+        .map_err(ImagesError::io("sync", directory))?;
     for (name, length) in files(directory)? {
-        let path = directory.join(&name);
-        File::open(&path)
-            .and_then(|file| file.sync_all())
-            .map_err(ImagesError::io("sync", &path))?;
         text.extend_from_slice(format!("{length} ").as_bytes());
         text.extend_from_slice(name.as_os_str().as_bytes());
         text.push(0);
@@ -328,14 +363,17 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-fn disk_usage(directory: &Path) -> Result<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let mut bytes = 0;
-    for (name, _) in files(directory)? {
-        // A file that vanished meanwhile takes no space.
-        bytes += fs::symlink_metadata(directory.join(name)).map_or(0, |m| m.blocks() * 512);
-    }
-    Ok(bytes)
+/// Bytes that the files below `directory` take. What vanishes meanwhile, because another process builds, takes none.
+fn disk_usage(directory: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return 0;
+    };
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => disk_usage(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
 }
 
 #[cfg(test)]

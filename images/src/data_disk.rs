@@ -53,7 +53,8 @@ pub(crate) fn build(
     progress: &mut dyn Progress,
 ) -> Result<DataDisk> {
     let mut key = KeyBuilder::new();
-    key.add("source", &packages.source.sha256)
+    key.add_recipe(&[include_str!("data_disk.rs"), include_str!("source_tree.rs")])
+        .add("source", &packages.source.sha256)
         .add("source bytes", spec.source_bytes().to_le_bytes())
         .add("pattern", PATTERN)
         .add("expectation", Expectation::default().to_text())
@@ -125,10 +126,11 @@ struct Listing {
 }
 
 impl Listing {
-    fn add(&mut self, directory: &Path, inside: &Path) -> Result<()> {
+    fn add(&mut self, tree: &Path, inside: &Path) -> Result<()> {
+        let directory = tree.join(inside);
         let mut entries = Vec::new();
-        for entry in fs::read_dir(directory).map_err(ImagesError::io("read", directory))? {
-            entries.push(entry.map_err(ImagesError::io("read", directory))?);
+        for entry in fs::read_dir(&directory).map_err(ImagesError::io("read", &directory))? {
+            entries.push(entry.map_err(ImagesError::io("read", &directory))?);
         }
         // The order of creation decides where a file lies on the disk; it must not depend on this machine's disk.
         entries.sort_by_key(std::fs::DirEntry::file_name);
@@ -147,12 +149,13 @@ impl Listing {
             self.blocks += metadata.len().div_ceil(BLOCK);
             // Writing to a string cannot fail.
             if metadata.is_dir() {
-                let below = inside.join(&name);
                 let _ = writeln!(self.script, "mkdir \"{name}\"\ncd \"{name}\"");
-                self.add(&path, &below)?;
+                self.add(tree, &inside.join(&name))?;
                 let _ = writeln!(self.script, "cd ..");
             } else {
-                let _ = writeln!(self.script, "write \"{}\" \"{name}\"", path.display());
+                // debugfs runs in the tree: paths above it may hold any character.
+                let from = inside.join(&name);
+                let _ = writeln!(self.script, "write \"{}\" \"{name}\"", from.display());
             }
         }
         Ok(())
@@ -162,7 +165,7 @@ impl Listing {
 /// An ext4 image of `tree`. Not `mke2fs -d`: that takes over this machine's directory order and change times.
 fn make_ext4(tree: &Path, image: &Path) -> Result<()> {
     let mut listing = Listing::default();
-    listing.add(tree, Path::new("/"))?;
+    listing.add(tree, Path::new(""))?;
     let inodes = listing.files + 256;
     // Room for inode tables (256 bytes each), directories, bitmaps and the journal.
     let blocks = listing.blocks * 101 / 100 + inodes / 16 + (32 << 20) / BLOCK;
@@ -201,7 +204,8 @@ fn make_ext4(tree: &Path, image: &Path) -> Result<()> {
         .arg("-w")
         .arg("-f")
         .arg(&script)
-        .arg(image);
+        .arg(image)
+        .current_dir(tree);
     let printed = run(&mut debugfs)?;
     // debugfs ends with success whatever its commands did; it prints its version first.
     let complaints: Vec<_> = printed

@@ -22,6 +22,7 @@ pub(crate) fn debian_headers(
     progress: &mut dyn Progress,
 ) -> Result<PathBuf> {
     let mut key = KeyBuilder::new();
+    key.add_recipe(&[include_str!("driver.rs")]);
     for package in &packages.headers {
         key.add("package", &package.sha256);
     }
@@ -53,7 +54,8 @@ pub(crate) fn build(
     progress: &mut dyn Progress,
 ) -> Result<PathBuf> {
     let mut key = KeyBuilder::new();
-    key.add("kernel", &kernel.identity);
+    key.add_recipe(&[include_str!("driver.rs")])
+        .add("kernel", &kernel.identity);
     for (name, content) in SOURCES {
         key.add(name, content);
     }

@@ -34,6 +34,26 @@ pub enum ImagesError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// A package could not be fetched.
+    #[error(
+        "cannot download {package} from Debian's archive ({why}); check the network, or take the newest packages: \
+         vtmem images build --update"
+    )]
+    Download {
+        /// Name and version.
+        package: String,
+        /// What apt-get says.
+        why: String,
+    },
+    /// No room for what is built.
+    #[error(
+        "no space left for the images in {}; free some, or set XDG_CACHE_HOME to a directory on a larger disk",
+        cache.display()
+    )]
+    DiskFull {
+        /// The cache's directory.
+        cache: PathBuf,
+    },
     /// The kernel is none that we can use.
     #[error("{}: {why}", path.display())]
     Kernel {
@@ -52,6 +72,37 @@ impl ImagesError {
     pub(crate) fn io(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |source| Self::Io { what, path, source }
+    }
+
+    /// Whether it was for want of space.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        const MESSAGES: [&str; 3] = [
+            "No space left on device",
+            "Disk quota exceeded",
+            "don't have enough free space",
+        ];
+        let says_so = |text: &str| MESSAGES.iter().any(|message| text.contains(message));
+        match self {
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            Self::Command { output, .. } => says_so(output),
+            Self::Download { why, .. } => says_so(why),
+            Self::DiskFull { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The same, or that the disk of `cache` is full when that is why.
+    pub(crate) fn or_disk_full(self, cache: &Path) -> Self {
+        if self.is_disk_full() {
+            Self::DiskFull {
+                cache: cache.to_owned(),
+            }
+        } else {
+            self
+        }
     }
 }
 

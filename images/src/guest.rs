@@ -21,6 +21,13 @@ const LIBRARIES: [&str; 3] = ["ld-linux-x86-64.so.2", "libc.so.6", "libpcre2-8.s
 /// Where the C library looks for libraries on Debian.
 const LIBRARY_DIR: &str = "lib/x86_64-linux-gnu";
 
+/// What the content of every initramfs depends on.
+pub(crate) const RECIPE: [&str; 3] = [
+    include_str!("guest.rs"),
+    include_str!("cpio.rs"),
+    include_str!("modules.rs"),
+];
+
 /// What a guest boots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestImage {
@@ -62,7 +69,8 @@ pub(crate) fn build(
         None
     };
     let mut key = KeyBuilder::new();
-    key.add("init", INIT)
+    key.add_recipe(&RECIPE)
+        .add("init", INIT)
         .add("kernel", &kernel.identity)
         .add("busybox", &packages.busybox.sha256);
     for package in &packages.grep {

@@ -116,6 +116,7 @@ impl Images {
     /// A file that cannot be removed.
     pub fn clean(&mut self) -> Result<u64> {
         self.packages = None;
+        Apt::new(&self.cache).forget()?;
         self.cache.clean()
     }
 }

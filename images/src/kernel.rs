@@ -9,6 +9,8 @@ use crate::progress::Progress;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+const RECIPE: [&str; 2] = [include_str!("kernel.rs"), include_str!("bzimage.rs")];
+
 /// Where the guest's kernel comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum KernelSource {
@@ -46,7 +48,10 @@ pub(crate) fn debian(
     progress: &mut dyn Progress,
 ) -> Result<Kernel> {
     let package = &packages.kernel;
-    let key = KeyBuilder::new().add("package", &package.sha256).finish();
+    let key = KeyBuilder::new()
+        .add_recipe(&RECIPE)
+        .add("package", &package.sha256)
+        .finish();
     let entry = cache.entry("kernel", &key, progress, |directory, progress| {
         let unpacked = directory.join("unpacked");
         apt.unpack(package, &unpacked, progress)?;
@@ -99,7 +104,7 @@ pub(crate) fn custom(
         )));
     }
     let mut identity = KeyBuilder::new();
-    identity.add("kernel", &content);
+    identity.add_recipe(&RECIPE).add("kernel", &content);
     // The symbol versions stand for the whole of the headers: they change with every interface of the kernel.
     for file in ["Module.symvers", ".config", "include/config/kernel.release"] {
         identity.add(file, fs::read(headers.join(file)).unwrap_or_default());

@@ -2,7 +2,7 @@
 
 use crate::cache::{Cache, KeyBuilder};
 use crate::error::{ImagesError, Result};
-use crate::guest::{find, write};
+use crate::guest::{RECIPE, find, write};
 use crate::kernel::Kernel;
 use crate::modules::Modules;
 use crate::packages::{Apt, Packages};
@@ -43,11 +43,11 @@ pub(crate) fn build(
     progress: &mut dyn Progress,
 ) -> Result<LabImage> {
     let key = KeyBuilder::new()
+        .add_recipe(&RECIPE)
+        .add_recipe(&[include_str!("lab.rs")])
         .add("init", INIT)
         .add("kernel", &kernel.identity)
         .add("busybox", &packages.busybox.sha256)
-        .add("modules", MODULES.join(" "))
-        .add("parameters", format!("{PARAMETERS:?}"))
         .finish();
     let entry = cache.entry("lab", &key, progress, |directory, progress| {
         let unpacked = directory.join("unpacked");

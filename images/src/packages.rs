@@ -3,7 +3,7 @@
 use crate::cache::{Cache, KeyBuilder};
 use crate::command::{find_program, program, run};
 use crate::error::{ImagesError, Result};
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,20 +40,49 @@ const BUSYBOX: &str = "busybox-static";
 const GREP: [&str; 3] = ["grep", "libc6", "libpcre2-8-0"];
 /// The file in the cache that remembers them.
 const PINNED: &str = "packages";
+/// The directory in the cache for package lists of our own, and the lock for it.
+const LISTS: &str = "apt";
 
 /// Looks packages up and fetches them.
 pub(crate) struct Apt<'a> {
     cache: &'a Cache,
-    /// Own lists, because the machine has none.
+    /// Own lists, because the machine's are absent or too old.
     own_lists: bool,
 }
 
+/// How often a download is tried. apt-get itself tries each mirror more than once.
+const ATTEMPTS: u32 = 3;
+const RETRIES: [&str; 2] = ["-o", "Acquire::Retries=2"];
+/// Another apt-get or dpkg may be at work.
+const PATIENCE: [&str; 2] = ["-o", "DPkg::Lock::Timeout=300"];
+
 impl<'a> Apt<'a> {
     pub fn new(cache: &'a Cache) -> Self {
-        Self {
+        let mut apt = Self {
             cache,
             own_lists: false,
+        };
+        apt.own_lists = apt.own_root().join("lists").is_dir();
+        apt
+    }
+
+    /// Forgets which packages the last build took, and the lists they came from.
+    pub fn forget(&self) -> Result<()> {
+        let _lock = self.cache.lock(LISTS, &mut Silent)?;
+        for path in [self.cache.root().join(PINNED), self.own_root()] {
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            match removed {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(ImagesError::io("remove", &path)(error));
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// The remembered packages, or today's when there are none or `update` asks for them.
@@ -65,10 +94,16 @@ impl<'a> Apt<'a> {
                 return Ok(packages);
             }
         }
-        let packages = self.resolve(update, progress)?;
-        let partial = path.with_extension(std::process::id().to_string());
-        fs::write(&partial, to_text(&packages)).map_err(ImagesError::io("write", &partial))?;
-        fs::rename(&partial, &path).map_err(ImagesError::io("rename", &partial))?;
+        let packages = self
+            .resolve(update, progress)
+            .map_err(|error| error.or_disk_full(self.cache.root()))?;
+        // Renamed into place when complete.
+        let partial = tempfile::NamedTempFile::new_in(self.cache.root())
+            .map_err(ImagesError::io("write in", self.cache.root()))?;
+        fs::write(partial.path(), to_text(&packages)).map_err(ImagesError::io("write", &path))?;
+        partial
+            .persist(&path)
+            .map_err(|error| ImagesError::io("rename", &path)(error.error))?;
         Ok(packages)
     }
 
@@ -87,8 +122,7 @@ impl<'a> Apt<'a> {
         let mut names = vec![KERNEL_META, HEADERS_META, BUSYBOX];
         names.extend(GREP);
         if update || self.show(&names).is_err() {
-            progress.step("fetching Debian's package lists");
-            self.fetch_lists()?;
+            self.fetch_lists(progress)?;
         }
         let first = self.show(&names)?;
         let kernel_name = depends_on(&first[0], "linux-image-")?;
@@ -116,18 +150,25 @@ impl<'a> Apt<'a> {
     }
 
     /// Lists of our own: works without root and leaves the machine's as they are.
-    fn fetch_lists(&mut self) -> Result<()> {
+    fn fetch_lists(&mut self, progress: &mut dyn Progress) -> Result<()> {
+        // apt-get has a lock of its own, but does not wait for it.
+        let _lock = self.cache.lock(LISTS, progress)?;
+        progress.step("fetching Debian's package lists");
         self.own_lists = true;
         let root = self.own_root();
         for directory in ["lists/partial", "archives/partial"] {
             let directory = root.join(directory);
             fs::create_dir_all(&directory).map_err(ImagesError::io("create", &directory))?;
         }
-        run(self.command("apt-get").args(["-qq", "update"])).map(drop)
+        run(self
+            .command("apt-get")
+            .args(RETRIES)
+            .args(["-qq", "update"]))
+        .map(drop)
     }
 
     fn own_root(&self) -> PathBuf {
-        self.cache.root().join("apt")
+        self.cache.root().join(LISTS)
     }
 
     fn command(&self, name: &str) -> Command {
@@ -151,8 +192,14 @@ impl<'a> Apt<'a> {
     /// The candidate versions of packages, in the order of their names.
     fn show(&self, names: &[&str]) -> Result<Vec<Package>> {
         let mut command = self.command("apt-cache");
-        let printed = run(command.args(["show", "--no-all-versions"]).args(names))?;
-        let found = parse_stanzas(&printed.stdout);
+        let found = match run(command.args(["show", "--no-all-versions"]).args(names)) {
+            Ok(printed) => parse_stanzas(&printed.stdout),
+            // None of them: said below, and better.
+            Err(ImagesError::Command { output, .. }) if output.contains("No packages found") => {
+                Vec::new()
+            }
+            Err(error) => return Err(error),
+        };
         names
             .iter()
             .map(|name| {
@@ -162,7 +209,8 @@ impl<'a> Apt<'a> {
                     .cloned()
                     .ok_or_else(|| {
                         ImagesError::Other(format!(
-                            "Debian's package lists have no {name}; check /etc/apt/sources.list"
+                            "Debian's package lists have no {name}; check the network and apt's sources \
+                             (a Debian release with linux-image-cloud-amd64)"
                         ))
                     })
             })
@@ -179,12 +227,21 @@ impl<'a> Apt<'a> {
         let entry = self
             .cache
             .entry("package", &key, progress, |directory, progress| {
-                progress.step(&format!("downloading {} {}", package.name, package.version));
-                if self.download(package, directory).is_err() {
-                    self.fetch_lists()?;
-                    self.download(package, directory)?;
+                let what = format!("downloading {} {}", package.name, package.version);
+                progress.step(&what);
+                for _ in 1..ATTEMPTS {
+                    match self.download(package, directory) {
+                        Err(error) if !error.is_disk_full() => {
+                            progress.note(&format!("{error}; trying again"));
+                        }
+                        done => return done,
+                    }
+                    // The lists may be too old and name files that are no more. When they can't be had either, the
+                    // download's own error says why.
+                    let _ = self.fetch_lists(progress);
+                    progress.step(&what);
                 }
-                Ok(())
+                self.download(package, directory)
             })?;
         Ok(entry.join("deb"))
     }
@@ -192,23 +249,18 @@ impl<'a> Apt<'a> {
     fn download(&self, package: &Package, directory: &Path) -> Result<()> {
         let what = format!("{}={}", package.name, package.version);
         let mut command = self.command("apt-get");
-        run(command
+        let downloaded = run(command
+            .args(RETRIES)
             .args(["-qq", "download", &what])
-            .current_dir(directory))?;
-        let file = fs::read_dir(directory)
-            .map_err(ImagesError::io("read", directory))?
-            .flatten()
-            .map(|entry| entry.path())
-            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .ok_or_else(|| ImagesError::Other(format!("apt-get left no file for {what}")))?;
-        let digest = KeyBuilder::file_digest(&file)?;
-        if digest != package.sha256 {
-            fs::remove_file(&file).map_err(ImagesError::io("remove", &file))?;
-            return Err(ImagesError::Other(format!(
-                "{what} is not the file that the package lists describe; run `vtmem images build --update`"
-            )));
-        }
-        fs::rename(&file, directory.join("deb")).map_err(ImagesError::io("rename", &file))
+            .current_dir(directory));
+        downloaded.map_err(|error| match error {
+            ImagesError::Command { output, what, .. } => ImagesError::Download {
+                package: format!("{} {}", package.name, package.version),
+                why: reason(&output).unwrap_or(what),
+            },
+            error => error,
+        })?;
+        accept(package, directory)
     }
 
     /// Unpacks the package into `directory`.
@@ -242,14 +294,6 @@ pub fn ensure_programs(needed: &[(&str, &str)], progress: &mut dyn Progress) -> 
     if packages.is_empty() {
         return Ok(());
     }
-    let not_installed = |packages: Vec<String>| {
-        let install = format!(
-            "apt-get install --no-install-recommends {}",
-            packages.join(" ")
-        );
-        let command = format!("sudo apt-get update && sudo {install}");
-        ImagesError::MissingPackages { packages, command }
-    };
     if !is_root() || find_program("apt-get").is_none() {
         return Err(not_installed(packages));
     }
@@ -261,6 +305,8 @@ pub fn ensure_programs(needed: &[(&str, &str)], progress: &mut dyn Progress) -> 
         let mut command = program("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive");
         run(command
+            .args(RETRIES)
+            .args(PATIENCE)
             .args(["-qq", "-y", "--no-install-recommends", "install"])
             .args(&packages))
     };
@@ -274,10 +320,44 @@ pub fn ensure_programs(needed: &[(&str, &str)], progress: &mut dyn Progress) -> 
     }
 }
 
+fn not_installed(packages: Vec<String>) -> ImagesError {
+    let names = packages.join(" ");
+    let command =
+        format!("sudo apt-get update && sudo apt-get install --no-install-recommends {names}");
+    ImagesError::MissingPackages { packages, command }
+}
+
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     // A process's own directory in /proc belongs to its effective user.
     fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// Takes the file that apt-get left in `directory`, if it is the package's.
+fn accept(package: &Package, directory: &Path) -> Result<()> {
+    let unusable = |why: &str| ImagesError::Download {
+        package: format!("{} {}", package.name, package.version),
+        why: why.to_owned(),
+    };
+    let file = fs::read_dir(directory)
+        .map_err(ImagesError::io("read", directory))?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .ok_or_else(|| unusable("apt-get left no file"))?;
+    if KeyBuilder::file_digest(&file)? != package.sha256 {
+        fs::remove_file(&file).map_err(ImagesError::io("remove", &file))?;
+        return Err(unusable("not the file that the package lists describe"));
+    }
+    fs::rename(&file, directory.join("deb")).map_err(ImagesError::io("rename", &file))
+}
+
+/// The error that apt-get printed first: the others follow from it.
+fn reason(output: &str) -> Option<String> {
+    output
+        .lines()
+        .find_map(|line| line.strip_prefix("E: "))
+        .map(|line| line.trim().to_owned())
 }
 
 fn depends_on(package: &Package, prefix: &str) -> Result<String> {
