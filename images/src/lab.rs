@@ -3,6 +3,7 @@
 use crate::cache::{Cache, KeyBuilder};
 use crate::error::{ImagesError, Result};
 use crate::guest::{RECIPE, find, write};
+use crate::kbuild::Module;
 use crate::kernel::Kernel;
 use crate::modules::Modules;
 use crate::packages::{Apt, Packages};
@@ -26,6 +27,17 @@ const MODULES: [&str; 8] = [
 /// Without this, null_blk begins with a disk of its own making.
 const PARAMETERS: [(&str, &str); 1] = [("null_blk.ko", "nr_devices=0")];
 
+/// Our own module, loaded after them: see its source.
+const MODULE: Module = Module {
+    kind: "lab-module",
+    name: "vtmem_lab",
+    sources: &[
+        ("Kbuild", include_bytes!("../lab/module/Kbuild")),
+        ("vtmem_lab.c", include_bytes!("../lab/module/vtmem_lab.c")),
+    ],
+    step: "building the lab's module",
+};
+
 /// What a lab boots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabImage {
@@ -42,21 +54,24 @@ pub(crate) fn build(
     kernel: &Kernel,
     progress: &mut dyn Progress,
 ) -> Result<LabImage> {
+    let module = MODULE.build(cache, kernel, progress)?;
     let key = KeyBuilder::new()
         .add_recipe(&RECIPE)
         .add_recipe(&[include_str!("lab.rs")])
         .add("init", INIT)
         .add("kernel", &kernel.identity)
         .add("busybox", &packages.busybox.sha256)
+        .add_file("module", &module)?
         .finish();
     let entry = cache.entry("lab", &key, progress, |directory, progress| {
         let unpacked = directory.join("unpacked");
         apt.unpack(&packages.busybox, &unpacked, progress)?;
         progress.step("writing the lab's root file system");
-        let modules = match &kernel.modules {
+        let mut modules = match &kernel.modules {
             Some(modules) => Modules::open(modules)?.load_order(&MODULES)?,
             None => Vec::new(),
         };
+        modules.push(module);
         write(&directory.join("initrd"), |archive| {
             archive.add_base(INIT)?;
             archive.add_file("bin/busybox", 0o755, &find(&unpacked, "busybox")?)?;

@@ -13,6 +13,7 @@ mod driver;
 mod error;
 mod guest;
 mod images;
+mod kbuild;
 mod kernel;
 mod lab;
 mod modules;
