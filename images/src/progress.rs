@@ -69,6 +69,13 @@ impl Default for TerminalProgress {
     }
 }
 
+impl Drop for TerminalProgress {
+    /// An error that ends the build is printed on a line of its own.
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
 impl Progress for TerminalProgress {
     fn step(&mut self, what: &str) {
         self.show_bar(false);
