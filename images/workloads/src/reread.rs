@@ -1,4 +1,4 @@
-//! `reread`: zipf-distributed random reads of 4 to 16 KiB over files twice the guest's memory. What falls out of the
+//! `reread`: zipf-distributed random reads of 32 KiB over files twice the guest's memory. What falls out of the
 //! guest's page cache is soon wanted again: cleancache at work.
 
 use crate::context::{Context, about};
@@ -11,12 +11,12 @@ use vtmem_workloads::random::Random;
 use vtmem_workloads::workload::{Outcome, Workload};
 use vtmem_workloads::zipf::Zipf;
 
-/// Pages of a block, the unit of popularity and the longest read.
-const BLOCK_PAGES: u32 = 4;
+/// Pages of a block, the unit of popularity and of reading.
+const BLOCK_PAGES: u32 = 8;
 /// Popularity falls with this power of the rank.
 const EXPONENT: f64 = 0.6;
-/// Reads for each block of the set.
-const READS_PER_BLOCK: u64 = 4;
+/// Reads for every two blocks of the set.
+const READS_PER_TWO_BLOCKS: u64 = 5;
 
 /// Runs the workload.
 ///
@@ -34,7 +34,7 @@ pub fn run(context: &Context) -> io::Result<Outcome> {
     let blocks = count * blocks_per_file;
     let zipf = Zipf::new(blocks, EXPONENT, context.seed);
     let mut random = Random::new(context.seed, u64::from(Workload::Reread.begin_mark()));
-    let operations = u64::from(blocks) * READS_PER_BLOCK;
+    let operations = u64::from(blocks) * READS_PER_TWO_BLOCKS / 2;
 
     let (nanoseconds, (bytes_verified, bytes_corrupt)) =
         context.measure(Workload::Reread, || {
@@ -42,18 +42,15 @@ pub fn run(context: &Context) -> io::Result<Outcome> {
             let (mut verified, mut corrupt) = (0, 0);
             for _ in 0..operations {
                 let block = zipf.pick(&mut random);
-                let pages = 1 + random.below(u64::from(BLOCK_PAGES)) as u32;
-                let skipped = random.below(u64::from(BLOCK_PAGES - pages + 1)) as u32;
                 let (number, file) = &files[(block / blocks_per_file) as usize];
-                let first = block % blocks_per_file * BLOCK_PAGES + skipped;
-                let bytes = &mut buffer[..pages as usize * PAGE_SIZE];
-                file.read_exact_at(bytes, u64::from(first) * PAGE_SIZE as u64)
+                let first = block % blocks_per_file * BLOCK_PAGES;
+                file.read_exact_at(&mut buffer, u64::from(first) * PAGE_SIZE as u64)
                     .map_err(about(format_args!("file {number} page {first}")))?;
-                let (found, _) = bytes.as_chunks::<PAGE_SIZE>();
+                let (found, _) = buffer.as_chunks::<PAGE_SIZE>();
                 for (page, found) in (first..).zip(found) {
                     corrupt += corrupt_bytes(context.seed, *number, page, found);
                 }
-                verified += bytes.len() as u64;
+                verified += buffer.len() as u64;
             }
             Ok((verified, corrupt))
         })?;
