@@ -65,6 +65,9 @@ fn restore() {
     }
 }
 
+/// What a terminal that does not know its size, such as a serial line, is taken to have.
+const USUAL_SIZE: (u16, u16) = (24, 80);
+
 /// Rows and columns of the terminal that is both standard input and standard output, if there is one.
 pub fn size() -> Option<(u16, u16)> {
     // SAFETY: isatty only looks at the descriptors.
@@ -77,5 +80,10 @@ pub fn size() -> Option<(u16, u16)> {
     let mut size: libc::winsize = unsafe { std::mem::zeroed() };
     // SAFETY: the pointer is to a winsize of our own, which is what this request writes.
     let done = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
-    (done == 0 && size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+    let known = done == 0 && size.ws_row > 0 && size.ws_col > 0;
+    Some(if known {
+        (size.ws_row, size.ws_col)
+    } else {
+        USUAL_SIZE
+    })
 }

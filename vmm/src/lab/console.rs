@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 const READY: &str = "vtmem-lab: ready";
 /// Lines that are kept.
 const LINES: usize = 12;
+/// What the kernel says at its end; what follows may be more lines than are kept.
+const PANIC: &str = "Kernel panic";
 /// Bytes of a line that are looked at; longer ones are cut into several.
 const LINE_BYTES: u64 = 1024;
 
@@ -28,6 +30,7 @@ pub enum Stage {
 #[derive(Debug)]
 struct State {
     stage: Stage,
+    panic: Option<String>,
     lines: VecDeque<String>,
 }
 
@@ -45,6 +48,7 @@ impl Console {
     pub fn read(line: UnixStream) -> io::Result<Self> {
         let state = State {
             stage: Stage::Booting,
+            panic: None,
             lines: VecDeque::new(),
         };
         let console = Console {
@@ -71,6 +75,10 @@ impl Console {
             if line == READY {
                 state.stage = Stage::Ready;
                 self.shared.1.notify_all();
+                continue;
+            }
+            if line.contains(PANIC) && state.panic.is_none() {
+                state.panic = Some(line);
                 continue;
             }
             if state.lines.len() == LINES {
@@ -105,9 +113,10 @@ impl Console {
         state.stage
     }
 
-    /// The last lines.
+    /// The kernel's last words, if it said any, and the last lines.
     pub fn last_lines(&self) -> Vec<String> {
-        self.state().lines.iter().cloned().collect()
+        let state = self.state();
+        state.panic.iter().chain(&state.lines).cloned().collect()
     }
 }
 

@@ -30,3 +30,18 @@ fn an_end_is_no_readiness_and_the_last_lines_are_kept() {
     assert_eq!(lines[LINES - 4], "line 99");
     assert!(lines.iter().all(|line| line.len() <= LINE_BYTES as usize));
 }
+
+#[test]
+fn a_panic_is_not_lost_in_its_trace() {
+    let (mut far, console) = console();
+    far.write_all(b"[ 7.0] Kernel panic - not syncing: why\r\n")
+        .expect("write");
+    for n in 0..LINES {
+        writeln!(far, "trace {n}").expect("write");
+    }
+    drop(far);
+    assert_eq!(console.wait(Duration::from_secs(60)), Stage::Ended);
+    let lines = console.last_lines();
+    assert_eq!(lines.len(), 1 + LINES);
+    assert!(lines[0].ends_with("not syncing: why"));
+}

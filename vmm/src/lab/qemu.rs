@@ -171,7 +171,9 @@ fn arguments(config: &LabConfig, kernel: &Path, plumbing: &Plumbing) -> Vec<OsSt
             ",if=none,id=d{index},format=raw,file.locking=off,readonly={mode}"
         ));
         add("-drive", drive);
-        add("-device", format!("virtio-blk-pci,drive=d{index}").into());
+        // An error is the guest's to see; by default QEMU would wait for a full file system to change.
+        let device = format!("virtio-blk-pci,drive=d{index},werror=report,rerror=report");
+        add("-device", device.into());
     }
     args
 }
