@@ -2,11 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread::sleep;
+use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 /// Where `ci/test` built the binaries: `VTMEM_BIN_DIR`, else the directory above this test's own.
@@ -36,18 +36,72 @@ pub struct Finished {
     pub stderr: String,
 }
 
+/// What `vtmem` prints when the emulator died under a job.
+const LAB_DIED: &str = "the lab ended before its job did";
+
+/// Longer than any test takes on a slow machine: what is not over by then hangs.
+const LONGEST: Duration = Duration::from_secs(1200);
+
 /// Runs `vtmem` with `args` to its end, without standard input.
+///
+/// QEMU 7.2's emulation of nested virtualization now and then dies by itself. `vtmem` says so, and that is
+/// neither the guest's nor the VMM's doing; the run is then done again, twice at most. What hangs is killed,
+/// and fails.
 pub fn vtmem<S: AsRef<OsStr>>(args: &[S]) -> Finished {
-    let out = Command::new(binary())
+    for _ in 0..2 {
+        let done = vtmem_once(args);
+        if !done.stderr.contains(LAB_DIED) {
+            return done;
+        }
+        eprintln!("the emulator failed, once more: {}", done.stderr);
+    }
+    vtmem_once(args)
+}
+
+fn vtmem_once<S: AsRef<OsStr>>(args: &[S]) -> Finished {
+    let mut child = Command::new(binary())
         .args(args)
         .stdin(Stdio::null())
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap_or_else(|e| panic!("cannot start {}: {e}; run ci/test", binary().display()));
+    let stdout = collect(child.stdout.take().expect("piped"));
+    let stderr = collect(child.stderr.take().expect("piped"));
+    let start = Instant::now();
+    let mut hung = false;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("wait for vtmem") {
+            break status;
+        }
+        if start.elapsed() > LONGEST && !hung {
+            hung = true;
+            child.kill().expect("kill vtmem");
+        }
+        sleep(Duration::from_millis(20));
+    };
+    let text = |thread: JoinHandle<Vec<u8>>| {
+        let bytes = thread.join().expect("no panic");
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
     Finished {
-        status: out.status.code(),
-        stdout: String::from_utf8_lossy(&out.stdout).replace('\r', ""),
-        stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+        status: status.code(),
+        stdout: text(stdout).replace('\r', ""),
+        stderr: if hung {
+            format!("killed, since it hung for {LONGEST:?}; {}", text(stderr))
+        } else {
+            text(stderr)
+        },
     }
+}
+
+/// Reads a pipe to its end, while the process that fills it is waited for.
+fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = vec![];
+        pipe.read_to_end(&mut bytes).expect("read a pipe");
+        bytes
+    })
 }
 
 /// Builds the images that guests need; says why when that is not possible here.
