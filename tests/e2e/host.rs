@@ -132,8 +132,15 @@ pub fn hold_exclusive_lock(path: &Path) -> File {
         .write(true)
         .open(path)
         .expect("open the file");
-    // SAFETY: the descriptor is open for as long as `file` lives; flock reads no memory.
-    let rc = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    let range = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    // SAFETY: the descriptor is open for as long as `file` lives; F_OFD_SETLK reads one flock structure.
+    let rc = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) };
     assert_eq!(rc, 0, "nobody else may hold the lock");
     file
 }
