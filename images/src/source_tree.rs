@@ -56,10 +56,10 @@ pub(crate) fn unpack(
     }
     if total < bytes {
         return Err(ImagesError::Other(format!(
-            "{} has only {} MiB of sources to search, {} MiB are needed; use a smaller guest",
+            "{} has {} MiB of sources to search, a guest of this size needs {} MiB; use a smaller one",
             package.name,
             total >> 20,
-            bytes >> 20
+            bytes.div_ceil(1 << 20)
         )));
     }
     for path in chosen {

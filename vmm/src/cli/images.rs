@@ -68,7 +68,7 @@ struct BuildArgs {
     #[arg(long)]
     update: bool,
     /// Also build the data disk for guests with this much memory, in MiB.
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1 << 20))]
     data: Option<u64>,
     /// What the content of the data disk depends on.
     #[arg(long, default_value_t = 1)]
