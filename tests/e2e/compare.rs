@@ -107,10 +107,17 @@ fn swap() {
         assert!(number(run, "bytes_verified") > 150e6, "{run}");
     }
     // Everything that was swapped out is in the pool, and comes back from there.
-    assert_eq!(number(tmem, "disk.read_bytes"), 0.0);
-    assert_eq!(number(tmem, "disk.write_bytes"), 0.0);
-    assert_eq!(number(tmem, "tmem.hits"), number(tmem, "tmem.gets"));
-    assert!(number(none, "disk.write_bytes") > 150e6, "{none}");
+    for bytes in ["disk.read_bytes", "disk.write_bytes"] {
+        let (without, with) = (number(none, bytes), number(tmem, bytes));
+        assert!(
+            without > 100e6 && with <= 0.01 * without,
+            "{bytes}: {with} of {without}"
+        );
+    }
+    assert!(
+        number(tmem, "tmem.hits") > 0.95 * number(tmem, "tmem.gets"),
+        "{tmem}"
+    );
     let (none, tmem) = (number(none, "seconds"), number(tmem, "seconds"));
     assert!(
         tmem <= 0.55 * none,

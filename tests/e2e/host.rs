@@ -40,7 +40,7 @@ pub struct Finished {
 const LAB_DIED: &str = "the lab ended before its job did";
 
 /// Longer than any test takes on a slow machine: what is not over by then hangs.
-const LONGEST: Duration = Duration::from_secs(1200);
+const LONGEST: Duration = Duration::from_secs(2000);
 
 /// Runs `vtmem` with `args` to its end, without standard input.
 ///
