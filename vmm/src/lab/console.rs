@@ -1,8 +1,7 @@
 //! The emulated host's own console: whether it is ready for its job, and what it said last.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::os::unix::net::UnixStream;
+use std::io::{self, BufRead as _, BufReader, PipeReader, Read as _};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -45,7 +44,7 @@ impl Console {
     ///
     /// # Errors
     /// The thread cannot be had.
-    pub fn read(line: UnixStream) -> io::Result<Self> {
+    pub fn read(line: PipeReader) -> io::Result<Self> {
         let state = State {
             stage: Stage::Booting,
             panic: None,
@@ -65,7 +64,7 @@ impl Console {
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn follow(&self, mut from: BufReader<UnixStream>) {
+    fn follow(&self, mut from: BufReader<PipeReader>) {
         let mut bytes = vec![];
         while let Ok(1..) = from.by_ref().take(LINE_BYTES).read_until(b'\n', &mut bytes) {
             let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::config::LabConfig;
@@ -39,21 +39,47 @@ pub struct MemoryDisk {
     pub readonly: bool,
 }
 
+/// The host's end of a serial line.
+#[derive(Debug)]
+pub enum Line {
+    /// Out of the lab: a pipe, to which QEMU always can write for as long as its reader keeps up somehow.
+    /// A socket would take a few hundred of QEMU's single bytes, and the time at which it takes more, this
+    /// host's, would reach the lab.
+    Out(OwnedFd),
+    /// Both ways: a socket.
+    Both(OwnedFd),
+}
+
+impl Line {
+    fn descriptor(&self) -> &OwnedFd {
+        match self {
+            Line::Out(descriptor) | Line::Both(descriptor) => descriptor,
+        }
+    }
+
+    fn chardev(&self, name: &str) -> String {
+        match self {
+            Line::Out(pipe) => format!("file,id={name},path={}", by_descriptor(pipe)),
+            Line::Both(socket) => format!("socket,id={name},fd={}", socket.as_raw_fd()),
+        }
+    }
+}
+
 /// What QEMU gets from this process: descriptors, not names, so that nothing is left behind however either
 /// of them ends.
 #[derive(Debug)]
 pub struct Plumbing {
     /// ttyS0: the job's output; on a terminal also its input.
-    pub stdio: OwnedFd,
+    pub stdio: Line,
     /// ttyS1: the emulated host's console.
-    pub console: OwnedFd,
+    pub console: Line,
     /// ttyS2: the job's error output.
-    pub stderr: OwnedFd,
+    pub stderr: Line,
     /// ttyS3: signals.
-    pub signals: OwnedFd,
+    pub signals: Line,
     /// The job's input where that is a stream: by virtio, since a serial line loses what nobody reads, and
     /// knows no end.
-    pub stdin: Option<OwnedFd>,
+    pub stdin: Option<Line>,
     /// The complete root file system.
     pub initrd: OwnedFd,
     /// Files in the emulated host's memory, in the order of their addresses.
@@ -62,22 +88,17 @@ pub struct Plumbing {
 
 impl Plumbing {
     fn descriptors(&self) -> Vec<i32> {
-        let always = [
-            &self.stdio,
-            &self.console,
-            &self.stderr,
-            &self.signals,
-            &self.initrd,
-        ];
+        let lines = [&self.stdio, &self.console, &self.stderr, &self.signals];
+        let lines = lines.into_iter().chain(&self.stdin).map(Line::descriptor);
         let disks = self.memory_disks.iter().map(|disk| &disk.file);
-        let all = always.into_iter().chain(&self.stdin).chain(disks);
+        let all = lines.chain([&self.initrd]).chain(disks);
         all.map(AsRawFd::as_raw_fd).collect()
     }
 }
 
 /// A file by its descriptor, as a path inside QEMU's own process.
-fn by_descriptor(file: &OwnedFd) -> PathBuf {
-    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+fn by_descriptor(file: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// A path as the value of a QEMU option.
@@ -134,13 +155,12 @@ fn arguments(config: &LabConfig, kernel: &Path, plumbing: &Plumbing) -> Vec<OsSt
         ("stderr", &plumbing.stderr),
         ("signals", &plumbing.signals),
     ];
-    let socket = |name: &str, fd: &OwnedFd| format!("socket,id={name},fd={}", fd.as_raw_fd());
-    for (name, fd) in lines {
-        add("-chardev", socket(name, fd).into());
+    for (name, line) in lines {
+        add("-chardev", line.chardev(name).into());
         add("-serial", format!("chardev:{name}").into());
     }
     if let Some(stdin) = &plumbing.stdin {
-        add("-chardev", socket("stdin", stdin).into());
+        add("-chardev", stdin.chardev("stdin").into());
         add("-device", "virtio-serial-pci,max_ports=2".into());
         add(
             "-device",
@@ -148,7 +168,7 @@ fn arguments(config: &LabConfig, kernel: &Path, plumbing: &Plumbing) -> Vec<OsSt
         );
     }
     for (index, disk) in plumbing.memory_disks.iter().enumerate() {
-        let path = by_descriptor(&disk.file).display().to_string();
+        let path = by_descriptor(&disk.file);
         let mode = if disk.readonly { "on" } else { "off" };
         let bytes = disk.bytes;
         add(

@@ -9,10 +9,10 @@ fn descriptor() -> OwnedFd {
 
 fn plumbing() -> Plumbing {
     Plumbing {
-        stdio: descriptor(),
-        console: descriptor(),
-        stderr: descriptor(),
-        signals: descriptor(),
+        stdio: Line::Out(descriptor()),
+        console: Line::Out(descriptor()),
+        stderr: Line::Out(descriptor()),
+        signals: Line::Both(descriptor()),
         stdin: None,
         initrd: descriptor(),
         memory_disks: vec![],
@@ -51,8 +51,12 @@ fn serial_lines_are_in_the_order_that_init_knows() {
     ];
     let mut rest = &args[..];
     for (name, end) in ends {
-        let fd = end.as_raw_fd();
-        let part = format!("-chardev socket,id={name},fd={fd} -serial chardev:{name}");
+        let fd = end.descriptor().as_raw_fd();
+        let kind = match end {
+            Line::Out(_) => format!("file,id={name},path=/proc/self/fd/{fd}"),
+            Line::Both(_) => format!("socket,id={name},fd={fd}"),
+        };
+        let part = format!("-chardev {kind} -serial chardev:{name}");
         let place = rest.find(&part);
         rest = &rest[place.unwrap_or_else(|| panic!("{part} not in {args}"))..];
     }

@@ -1,7 +1,7 @@
 //! One run of a lab, from its files to its outcome.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, PipeReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -14,9 +14,10 @@ use super::console::{Console, Stage};
 use super::error::{LabError, host};
 use super::outcome::{LabOutcome, OutcomeFile};
 use super::process::Process;
-use super::qemu::{self, MEMORY_DISK_UNIT, MemoryDisk, Plumbing};
+use super::qemu::{self, Line, MEMORY_DISK_UNIT, MemoryDisk, Plumbing};
 use super::session::Lab;
 use super::signals::SignalWatch;
+use super::streams::wide_pipe;
 
 /// This program, even if its file has been replaced since.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -33,12 +34,18 @@ pub struct Running {
     watch: SignalWatch,
     outcome: OutcomeFile,
     log: File,
-    /// The job's output; on a terminal also its input.
-    pub stdio: UnixStream,
-    /// The job's error output.
-    pub stderr: UnixStream,
-    /// The job's input, where that is a stream; open until the end.
-    pub stdin: Option<UnixStream>,
+    /// Open until the end, after which QEMU would drop what it has not passed on.
+    _input: Option<UnixStream>,
+}
+
+/// The job's streams.
+pub struct Streams {
+    /// Its input, unless that is empty.
+    pub input: Option<UnixStream>,
+    /// Its output.
+    pub output: Box<dyn io::Read + Send>,
+    /// Its error output; on a terminal nothing.
+    pub errors: PipeReader,
 }
 
 impl Running {
@@ -52,7 +59,7 @@ impl Running {
         argv: &[String],
         connection: Connection,
         pass_signals: bool,
-    ) -> Result<Self, LabError> {
+    ) -> Result<(Self, Streams), LabError> {
         let job = Job {
             config: &lab.config,
             argv,
@@ -77,40 +84,61 @@ impl Running {
         });
 
         let pair = || host("make a serial line", UnixStream::pair());
-        let (stdio, far_stdio) = pair()?;
-        let (console, far_console) = pair()?;
-        let (stderr, far_stderr) = pair()?;
+        let pipe = || host("make a serial line", wide_pipe());
+        let (console, far_console) = pipe()?;
+        let (errors, far_errors) = pipe()?;
         let (signals, far_signals) = pair()?;
-        let input = (connection == Connection::Streams).then(pair).transpose()?;
-        let (stdin, far_stdin) = input.unzip();
+        let mut far_stdin = None;
+        let (input, output, far_stdio): (_, Box<dyn io::Read + Send>, _) = match connection {
+            Connection::Terminal { .. } => {
+                let (near, far) = pair()?;
+                let output = host("share a serial line", near.try_clone())?;
+                (Some(near), Box::new(output), Line::Both(far.into()))
+            }
+            Connection::Streams => {
+                let (near, far) = pair()?;
+                far_stdin = Some(Line::Both(far.into()));
+                let (output, far) = pipe()?;
+                (Some(near), Box::new(output), Line::Out(far.into()))
+            }
+            Connection::NoInput => {
+                let (output, far) = pipe()?;
+                (None, Box::new(output), Line::Out(far.into()))
+            }
+        };
         let plumbing = Plumbing {
-            stdio: far_stdio.into(),
-            console: far_console.into(),
-            stderr: far_stderr.into(),
-            signals: far_signals.into(),
-            stdin: far_stdin.map(Into::into),
+            stdio: far_stdio,
+            console: Line::Out(far_console.into()),
+            stderr: Line::Out(far_errors.into()),
+            signals: Line::Both(far_signals.into()),
+            stdin: far_stdin,
             initrd: initrd.into(),
             memory_disks,
         };
+        let kept = input.as_ref().map(UnixStream::try_clone).transpose();
+        let _input = host("share a serial line", kept)?;
         let log = host("make a temporary file", tempfile::tempfile())?;
         let to_log = Stdio::from(host("share a file", log.try_clone())?);
         let console = host("start a thread", Console::read(console))?;
         let kernel = &lab.image.kernel;
         let child = qemu::spawn(&lab.emulator, &lab.config, kernel, plumbing, to_log);
         let process = Arc::new(Process::new(host("start QEMU", child)?));
-        let to_job = pass_signals.then_some(signals);
-        let watch = SignalWatch::start(process.clone(), console.clone(), to_job);
+        let watch = SignalWatch::start(process.clone(), console.clone(), signals, pass_signals);
         let watch = host("watch for signals", watch).inspect_err(|_| process.kill())?;
-        Ok(Running {
+        let running = Running {
             process,
             console,
             watch,
             outcome,
             log,
-            stdio,
-            stderr,
-            stdin,
-        })
+            _input,
+        };
+        let streams = Streams {
+            input,
+            output,
+            errors,
+        };
+        Ok((running, streams))
     }
 
     /// Waits until the job starts, or never will: then [`Running::finish`] tells why.

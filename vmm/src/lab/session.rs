@@ -61,31 +61,26 @@ impl Lab {
             (None, Clock::Virtual) => Connection::NoInput,
         };
         let spinner = spinner();
-        let mut run = Running::start(self, argv, connection, true)?;
+        let (mut run, streams) = Running::start(self, argv, connection, true)?;
         run.wait_ready()?;
         spinner.finish_and_clear();
-        // Who feeds the job ends with the process: a read of a terminal cannot be taken back.
-        let raw_mode = match (connection, &run.stdin) {
-            (Connection::Terminal { .. }, _) => {
-                let input = host("connect the terminal", run.stdio.try_clone())?;
-                let raw_mode = host("set the terminal up", RawMode::enter())?;
-                thread::spawn(move || feed(&input));
-                raw_mode
-            }
-            (_, Some(input)) => {
-                let input = host("connect standard input", input.try_clone())?;
-                thread::spawn(move || {
-                    feed(&input);
-                    end_input(&input);
-                });
-                None
-            }
-            _ => None,
+        let is_terminal = matches!(connection, Connection::Terminal { .. });
+        let raw_mode = if is_terminal {
+            host("set the terminal up", RawMode::enter())?
+        } else {
+            None
         };
-        let errors = host("connect standard error", run.stderr.try_clone())?;
-        let errors = thread::spawn(move || copy(errors, &mut io::stderr()));
-        let output = host("connect standard output", run.stdio.try_clone())?;
-        copy(output, &mut io::stdout());
+        if let Some(input) = streams.input {
+            // Ends with the process: a read of a terminal cannot be taken back.
+            thread::spawn(move || {
+                feed(&input);
+                if !is_terminal {
+                    end_input(&input);
+                }
+            });
+        }
+        let errors = thread::spawn(move || copy(streams.errors, &mut io::stderr()));
+        copy(streams.output, &mut io::stdout());
         join(errors);
         drop(raw_mode);
         run.finish()
@@ -101,12 +96,14 @@ impl Lab {
         argv: &[String],
         on_line: &mut dyn FnMut(Stream, &str),
     ) -> Result<LabOutcome, LabError> {
-        let mut run = Running::start(self, argv, Connection::NoInput, false)?;
+        let (mut run, streams) = Running::start(self, argv, Connection::NoInput, false)?;
         run.wait_ready()?;
-        let output = host("connect standard output", run.stdio.try_clone())?;
-        let errors = host("connect standard error", run.stderr.try_clone())?;
         let (sender, lines) = mpsc::channel();
-        let readers = [(Stream::Stdout, output), (Stream::Stderr, errors)].map(|(stream, from)| {
+        let readers = [
+            (Stream::Stdout, streams.output),
+            (Stream::Stderr, Box::new(streams.errors)),
+        ]
+        .map(|(stream, from)| {
             let sender = sender.clone();
             thread::spawn(move || split_lines(from, stream, &sender))
         });

@@ -44,14 +44,15 @@ pub struct SignalWatch {
 }
 
 impl SignalWatch {
-    /// Signals go to the job by the serial line `to_job`, or without one end QEMU.
+    /// Signals go to the job by the serial line `line` if `to_job`, and otherwise end QEMU.
     ///
     /// # Errors
     /// Handlers or a thread cannot be had.
     pub fn start(
         process: Arc<Process>,
         console: Console,
-        mut to_job: Option<UnixStream>,
+        mut line: UnixStream,
+        to_job: bool,
     ) -> io::Result<Self> {
         let heard = Arc::new(AtomicI32::new(0));
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
@@ -59,10 +60,8 @@ impl SignalWatch {
         let seen = heard.clone();
         let hear = move |signal: i32| {
             let first = seen.swap(signal, Ordering::SeqCst) == 0;
-            let told = answer(first, console.stage(), to_job.is_some()) == Answer::PassOn
-                && to_job
-                    .as_mut()
-                    .is_some_and(|line| writeln!(line, "{signal}").is_ok());
+            let told = answer(first, console.stage(), to_job) == Answer::PassOn
+                && writeln!(line, "{signal}").is_ok();
             if told {
                 kill_later(process.clone());
             } else {

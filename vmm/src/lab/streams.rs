@@ -1,7 +1,8 @@
 //! The job's streams, between the lab and this process.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -15,8 +16,22 @@ pub enum Stream {
     Stderr,
 }
 
+/// Bytes that wait in a pipe for a reader who is late.
+const PIPE_BYTES: libc::c_int = 1 << 20;
+
+/// A pipe that holds much.
+///
+/// # Errors
+/// No descriptors to be had.
+pub fn wide_pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    // SAFETY: sets the pipe's size, reads no memory. Refused, the pipe holds less, which is no error.
+    unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE_BYTES) };
+    Ok((reader, writer))
+}
+
 /// Passes bytes on until the lab ends. That nobody reads them any more does not stop the job.
-pub fn copy(mut from: UnixStream, to: &mut dyn io::Write) {
+pub fn copy(mut from: impl io::Read, to: &mut dyn io::Write) {
     let mut buffer = [0; 8192];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         let _ = to.write_all(&buffer[..count]).and_then(|()| to.flush());
@@ -44,7 +59,7 @@ pub fn end_input(of: &UnixStream) {
 }
 
 /// Sends lines, without their ends, until the lab ends.
-pub fn split_lines(from: UnixStream, stream: Stream, to: &mpsc::Sender<(Stream, String)>) {
+pub fn split_lines(from: impl io::Read, stream: Stream, to: &mpsc::Sender<(Stream, String)>) {
     let mut from = BufReader::new(from);
     let mut line = vec![];
     while let Ok(1..) = from.read_until(b'\n', &mut line) {
