@@ -60,7 +60,8 @@ fn the_process_stays_near_the_cap_and_gives_memory_back() {
     });
     let stats = pool.stats();
     assert!(stats.evictions > 20_000, "the pool was not full: {stats:?}");
-    assert!(stats.used_bytes <= SIZE && stats.used_bytes > SIZE - 5000);
+    // Full but for what the last puts made room for: each evicts, and compresses, a few pages at most.
+    assert!(stats.used_bytes <= SIZE && stats.used_bytes > SIZE - SIZE / 32);
     let full = resident() - before;
     println!("pool of {SIZE}: {full} resident, {stats:?}");
     assert!(

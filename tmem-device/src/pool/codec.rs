@@ -1,4 +1,7 @@
-//! How one page is kept: as a repeated word, compressed by LZ4, or as it is.
+//! How one page is kept: as a repeated word, as it is, or compressed by LZ4.
+//!
+//! To keep a page as it is costs a copy, to compress it ten times as much. So it is compressed only when the
+//! pool wants its room ([`HostPool`](super::HostPool) decides), if it is still there then.
 //!
 //! Data is cut into pieces of one size. Any freed piece then fits any page, so the heap gets no gaps, whatever
 //! comes and goes; with blocks as long as the data it took up to 45 % more than was stored
@@ -20,7 +23,7 @@ const WORD: usize = size_of::<u64>();
 /// Bytes of data in a piece.
 const PIECE: usize = 512;
 /// What a piece takes of the heap: data, link, the C library's header.
-const PIECE_COST: u64 = (PIECE + 16) as u64;
+pub(super) const PIECE_COST: u64 = (PIECE + 16) as u64;
 
 /// A page whose compressed form is longer is kept raw: it would take as many pieces.
 const COMPRESSED_MAX: usize = PAGE_SIZE - PIECE;
@@ -53,6 +56,7 @@ pub(super) struct Damaged;
 
 struct Scratch {
     table: CompressTable,
+    /// Compressed data, in one piece.
     output: [u8; get_maximum_output_size(PAGE_SIZE)],
 }
 
@@ -64,29 +68,46 @@ thread_local! {
 }
 
 impl Stored {
-    /// Finds the shortest form of `page`.
-    pub fn encode(page: &Page) -> Self {
+    /// Keeps `page` as one word if it is that, and otherwise as it is.
+    pub fn keep(page: &Page) -> Self {
         let (words, _) = page.as_chunks::<WORD>();
         if words.iter().all(|word| *word == words[0]) {
-            return Stored::Filled(words[0]);
+            Stored::Filled(words[0])
+        } else {
+            Self::cut(page)
         }
+    }
+
+    /// Compresses `page`; `None` when that saves no piece.
+    pub fn compress(page: &Page) -> Option<Self> {
         SCRATCH.with_borrow_mut(|scratch| {
-            match compress_into_with_table(page, &mut scratch.output, &mut scratch.table) {
-                Ok(length) if length <= COMPRESSED_MAX => Self::cut(&scratch.output[..length]),
-                _ => Self::cut(page),
-            }
+            let length =
+                compress_into_with_table(page, &mut scratch.output, &mut scratch.table).ok()?;
+            (length <= COMPRESSED_MAX).then(|| Self::cut(&scratch.output[..length]))
         })
     }
 
+    /// Whether the page is kept as it is.
+    pub fn is_raw(&self) -> bool {
+        matches!(self, Stored::Data { length, .. } if usize::from(*length) == PAGE_SIZE)
+    }
+
     fn cut(data: &[u8]) -> Self {
+        let (whole, rest) = data.as_chunks::<PIECE>();
         let mut pieces = None;
-        for part in data.chunks(PIECE).rev() {
-            let mut piece = Box::new(Piece {
+        if !rest.is_empty() {
+            let mut last = [0; PIECE];
+            last[..rest.len()].copy_from_slice(rest);
+            pieces = Some(Box::new(Piece {
+                next: None,
+                data: last,
+            }));
+        }
+        for part in whole.iter().rev() {
+            pieces = Some(Box::new(Piece {
                 next: pieces,
-                data: [0; PIECE],
-            });
-            piece.data[..part.len()].copy_from_slice(part);
-            pieces = Some(piece);
+                data: *part,
+            }));
         }
         Stored::Data {
             pieces,
@@ -103,24 +124,16 @@ impl Stored {
                 }
                 Ok(())
             }
-            Stored::Data { pieces, length } => {
-                let length = usize::from(*length);
-                let mut data = [0; PAGE_SIZE];
-                let mut next = pieces;
-                for part in data.get_mut(..length).ok_or(Damaged)?.chunks_mut(PIECE) {
-                    let piece = next.as_ref().ok_or(Damaged)?;
-                    part.copy_from_slice(&piece.data[..part.len()]);
-                    next = &piece.next;
-                }
-                if length == PAGE_SIZE {
-                    *page = data;
-                    return Ok(());
-                }
-                match decompress_into(&data[..length], page) {
+            Stored::Data { pieces, .. } if self.is_raw() => join(pieces.as_deref(), page),
+            Stored::Data { pieces, length } => SCRATCH.with_borrow_mut(|scratch| {
+                let data = scratch.output.get_mut(..usize::from(*length));
+                let data = data.ok_or(Damaged)?;
+                join(pieces.as_deref(), data)?;
+                match decompress_into(data, page) {
                     Ok(PAGE_SIZE) => Ok(()),
                     _ => Err(Damaged),
                 }
-            }
+            }),
         }
     }
 
@@ -131,6 +144,16 @@ impl Stored {
             Stored::Data { length, .. } => u64::from(*length).div_ceil(PIECE as u64) * PIECE_COST,
         }
     }
+}
+
+/// Copies what the pieces hold until `data` is full.
+fn join(mut pieces: Option<&Piece>, data: &mut [u8]) -> Result<(), Damaged> {
+    for part in data.chunks_mut(PIECE) {
+        let piece = pieces.ok_or(Damaged)?;
+        part.copy_from_slice(&piece.data[..part.len()]);
+        pieces = piece.next.as_deref();
+    }
+    Ok(())
 }
 
 #[cfg(test)]

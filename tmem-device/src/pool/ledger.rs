@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use super::PoolKind;
-use super::codec::WORST_DATA;
+use super::codec::{PIECE_COST, WORST_DATA};
 use super::stats::PoolStats;
 
 /// Bytes of metadata that each stored page is charged, whatever it compresses to: an upper bound
@@ -23,6 +23,10 @@ pub const PAGE_METADATA: u64 = 240;
 /// The most that one page is charged: that of one that does not compress.
 pub const WORST_PAGE: u64 = WORST_DATA + PAGE_METADATA;
 
+/// Promises, in pages, for which room is made before they are asked for: guests ask for as many as
+/// they have put, a few batches at a time.
+const SPARE_PROMISES: u64 = 256;
+
 /// The answer to an ephemeral page that asks for admission.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission {
@@ -32,6 +36,15 @@ pub(super) enum Admission {
     NeedsEviction,
     /// Persistent pages take too much of the pool, or the pool is too small.
     Impossible,
+}
+
+/// What is short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tightness {
+    /// Less than one part in 32 of the pool is free.
+    pub room: bool,
+    /// No [`SPARE_PROMISES`] are left.
+    pub promises: bool,
 }
 
 #[derive(Default)]
@@ -109,10 +122,40 @@ impl Ledger {
         true
     }
 
+    /// Whether there is room for a page of a guest, if it compresses well.
+    pub fn has_room(&self, kind: PoolKind) -> bool {
+        let books = self.lock();
+        let promised = match kind {
+            PoolKind::Ephemeral => 0,
+            PoolKind::Persistent => books.promised * WORST_PAGE,
+        };
+        books.persistent + promised + cost(PIECE_COST) <= self.size
+    }
+
     /// Whether booked pages exceed the cap, so that ephemeral ones must go.
     pub fn is_over(&self) -> bool {
         let books = self.lock();
         books.ephemeral + books.persistent > self.size
+    }
+
+    /// What is short, and would be less so if pages took less.
+    pub fn tightness(&self) -> Tightness {
+        let books = self.lock();
+        let promised = books.promised + SPARE_PROMISES.min(self.credit_limit.into());
+        Tightness {
+            room: books.ephemeral + books.persistent > self.size - self.size / 32,
+            promises: books.persistent + promised * WORST_PAGE > self.size,
+        }
+    }
+
+    /// Strikes out what a page saved by being compressed, in bytes of data.
+    pub fn squeezed(&self, kind: PoolKind, data_bytes: u64) {
+        let mut books = self.lock();
+        match kind {
+            PoolKind::Ephemeral => books.ephemeral -= data_bytes,
+            PoolKind::Persistent => books.persistent -= data_bytes,
+        }
+        books.stats.stored_bytes -= data_bytes;
     }
 
     /// Strikes pages out: how many, and their bytes of data together.

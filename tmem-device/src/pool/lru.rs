@@ -1,4 +1,4 @@
-//! The entries of a shard: a dense slab with an intrusive list through it.
+//! The entries of a shard: a dense slab with two intrusive lists through it.
 //!
 //! The slab has no holes (the last entry moves into the place of a removed one) and grows and
 //! shrinks by chunks, so its memory follows the number of pages in both directions, and
@@ -9,8 +9,27 @@ use super::key::Key;
 
 /// Entries in a chunk.
 const CHUNK: usize = 128;
-/// The end of the list.
+/// The end of a list.
 const NIL: u32 = u32::MAX;
+
+/// The lists, each from the page that was put longest ago to the newest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum List {
+    /// Ephemeral pages: the order of eviction.
+    Ephemeral,
+    /// Raw pages that nobody has tried to compress yet.
+    Raw,
+}
+
+impl List {
+    const ALL: [List; 2] = [List::Ephemeral, List::Raw];
+}
+
+#[derive(Clone, Copy)]
+struct Links {
+    older: u32,
+    newer: u32,
+}
 
 /// One stored page.
 pub(super) struct Entry {
@@ -18,18 +37,34 @@ pub(super) struct Entry {
     pub stored: Stored,
     /// When the page was put; unique in the pool, rising.
     pub stamp: u64,
-    /// Only ephemeral pages are in the list.
+    /// Whether the page may be dropped at any time.
     pub ephemeral: bool,
-    older: u32,
-    newer: u32,
+    raw: bool,
+    links: [Links; List::ALL.len()],
 }
 
-/// The slab and its list, from the oldest to the newest ephemeral page.
+impl Entry {
+    fn is_in(&self, list: List) -> bool {
+        match list {
+            List::Ephemeral => self.ephemeral,
+            List::Raw => self.raw,
+        }
+    }
+}
+
+/// Both ends of a list.
+#[derive(Clone, Copy)]
+struct Ends {
+    oldest: u32,
+    newest: u32,
+}
+
+/// The slab and its lists.
 pub(super) struct Entries {
     chunks: Vec<Vec<Entry>>,
     len: u32,
-    oldest: u32,
-    newest: u32,
+    raw: u32,
+    ends: [Ends; List::ALL.len()],
 }
 
 impl Entries {
@@ -37,14 +72,22 @@ impl Entries {
         Entries {
             chunks: Vec::new(),
             len: 0,
-            oldest: NIL,
-            newest: NIL,
+            raw: 0,
+            ends: [Ends {
+                oldest: NIL,
+                newest: NIL,
+            }; _],
         }
     }
 
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.len as usize
+    }
+
+    /// Pages in [`List::Raw`].
+    pub fn raw_pages(&self) -> u32 {
+        self.raw
     }
 
     pub fn get(&self, slot: u32) -> &Entry {
@@ -55,51 +98,64 @@ impl Entries {
         &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
     }
 
-    /// The slot of the oldest ephemeral page.
-    pub fn oldest(&self) -> Option<u32> {
-        (self.oldest != NIL).then_some(self.oldest)
+    /// The slot of the oldest page in a list.
+    pub fn oldest(&self, list: List) -> Option<u32> {
+        let slot = self.ends[list as usize].oldest;
+        (slot != NIL).then_some(slot)
     }
 
-    /// Adds an entry, as the newest one when it is ephemeral.
+    /// Adds an entry, as the newest one of the lists that it belongs to.
     pub fn insert(&mut self, key: Key, stored: Stored, stamp: u64, ephemeral: bool) -> u32 {
         let slot = self.len;
         if slot as usize / CHUNK == self.chunks.len() {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
+        let raw = stored.is_raw();
         let entry = Entry {
             key,
             stored,
             stamp,
             ephemeral,
-            older: NIL,
-            newer: NIL,
+            raw,
+            links: [Links {
+                older: NIL,
+                newer: NIL,
+            }; _],
         };
         self.chunks[slot as usize / CHUNK].push(entry);
         self.len += 1;
-        if ephemeral {
-            self.link(slot);
-        }
+        self.link_all(slot);
         slot
     }
 
     /// Replaces an entry's page and makes it the newest; returns the old page.
     pub fn replace(&mut self, slot: u32, stored: Stored, stamp: u64) -> Stored {
-        let ephemeral = self.get(slot).ephemeral;
-        if ephemeral {
-            self.unlink(slot);
-            self.link(slot);
-        }
+        self.unlink_all(slot);
         let entry = self.get_mut(slot);
         entry.stamp = stamp;
-        std::mem::replace(&mut entry.stored, stored)
+        entry.raw = stored.is_raw();
+        let old = std::mem::replace(&mut entry.stored, stored);
+        self.link_all(slot);
+        old
+    }
+
+    /// Takes an entry out of [`List::Raw`]: it is being compressed, or does not compress.
+    pub fn settle(&mut self, slot: u32) {
+        if self.get(slot).raw {
+            self.unlink(List::Raw, slot);
+            self.get_mut(slot).raw = false;
+        }
+    }
+
+    /// Keeps a page in another form, as old as it is; returns the former one.
+    pub fn reform(&mut self, slot: u32, stored: Stored) -> Stored {
+        std::mem::replace(&mut self.get_mut(slot).stored, stored)
     }
 
     /// Takes an entry out. When another one had to move into its slot, its key is returned too:
     /// whoever knows slots must learn of it.
     pub fn remove(&mut self, slot: u32) -> (Entry, Option<Key>) {
-        if self.get(slot).ephemeral {
-            self.unlink(slot);
-        }
+        self.unlink_all(slot);
         let last = self.len - 1;
         let chunk = &mut self.chunks[last as usize / CHUNK];
         let moved = chunk.pop().expect("the last chunk is never empty");
@@ -112,44 +168,62 @@ impl Entries {
             return (moved, None);
         }
         let key = moved.key;
-        let (older, newer) = (moved.older, moved.newer);
-        let ephemeral = moved.ephemeral;
-        let removed = std::mem::replace(self.get_mut(slot), moved);
-        if ephemeral {
-            match older {
-                NIL => self.oldest = slot,
-                older => self.get_mut(older).newer = slot,
-            }
-            match newer {
-                NIL => self.newest = slot,
-                newer => self.get_mut(newer).older = slot,
+        for list in List::ALL {
+            if moved.is_in(list) {
+                let Links { older, newer } = moved.links[list as usize];
+                *self.newer_of(list, older) = slot;
+                *self.older_of(list, newer) = slot;
             }
         }
+        let removed = std::mem::replace(self.get_mut(slot), moved);
         (removed, Some(key))
     }
 
-    fn link(&mut self, slot: u32) {
-        let newest = self.newest;
-        let entry = self.get_mut(slot);
-        entry.older = newest;
-        entry.newer = NIL;
-        match newest {
-            NIL => self.oldest = slot,
-            newest => self.get_mut(newest).newer = slot,
+    fn link_all(&mut self, slot: u32) {
+        for list in List::ALL {
+            if self.get(slot).is_in(list) {
+                self.link(list, slot);
+            }
         }
-        self.newest = slot;
     }
 
-    fn unlink(&mut self, slot: u32) {
-        let (older, newer) = (self.get(slot).older, self.get(slot).newer);
-        match older {
-            NIL => self.oldest = newer,
-            older => self.get_mut(older).newer = newer,
+    fn unlink_all(&mut self, slot: u32) {
+        for list in List::ALL {
+            if self.get(slot).is_in(list) {
+                self.unlink(list, slot);
+            }
         }
-        match newer {
-            NIL => self.newest = older,
-            newer => self.get_mut(newer).older = older,
+    }
+
+    /// What follows `slot`; what comes first, when that is [`NIL`].
+    fn newer_of(&mut self, list: List, slot: u32) -> &mut u32 {
+        match slot {
+            NIL => &mut self.ends[list as usize].oldest,
+            slot => &mut self.get_mut(slot).links[list as usize].newer,
         }
+    }
+
+    /// What precedes `slot`; what comes last, when that is [`NIL`].
+    fn older_of(&mut self, list: List, slot: u32) -> &mut u32 {
+        match slot {
+            NIL => &mut self.ends[list as usize].newest,
+            slot => &mut self.get_mut(slot).links[list as usize].older,
+        }
+    }
+
+    fn link(&mut self, list: List, slot: u32) {
+        let older = self.ends[list as usize].newest;
+        self.get_mut(slot).links[list as usize] = Links { older, newer: NIL };
+        *self.newer_of(list, older) = slot;
+        *self.older_of(list, NIL) = slot;
+        self.raw += u32::from(list == List::Raw);
+    }
+
+    fn unlink(&mut self, list: List, slot: u32) {
+        let Links { older, newer } = self.get(slot).links[list as usize];
+        *self.newer_of(list, older) = newer;
+        *self.older_of(list, newer) = older;
+        self.raw -= u32::from(list == List::Raw);
     }
 }
 

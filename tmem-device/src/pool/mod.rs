@@ -1,8 +1,8 @@
 //! The host's pool of pages, shared by all guests.
 //!
 //! A put flows forward: [`Guest`] checks the pool's id, [`HostPool`] asks the ledger for
-//! admission and makes room, a shard keeps what the codec made of the page. The pool knows
-//! nothing of virtio.
+//! admission and makes room, a shard keeps what the codec made of the page, and when room is
+//! short, older pages are squeezed. The pool knows nothing of virtio.
 //!
 //! # Memory
 //! The pool charges each page its stored bytes and [`PAGE_METADATA`], an upper bound of what the
@@ -21,6 +21,7 @@ mod key;
 mod ledger;
 mod lru;
 mod shard;
+mod squeeze;
 mod stats;
 mod trim;
 
@@ -37,6 +38,7 @@ pub use stats::PoolStats;
 use codec::Stored;
 use key::Key;
 use ledger::{Admission, Ledger};
+use lru::List;
 use shard::{NO_STAMP, Shard};
 
 const SHARDS: usize = 16;
@@ -137,15 +139,27 @@ impl HostPool {
     }
 
     fn put(&self, key: Key, kind: PoolKind, page: &Page) -> Result<(), PoolError> {
-        let stored = Stored::encode(page);
-        let result = match kind {
-            PoolKind::Ephemeral => self.put_ephemeral(key, stored),
-            PoolKind::Persistent => self.put_persistent(key, stored),
-        };
-        if result.is_err() {
-            self.flush_page(key, kind);
+        let mut result = self.put_as(key, kind, Stored::keep(page));
+        if result.is_err()
+            && self.ledger.has_room(kind)
+            && let Some(compressed) = Stored::compress(page)
+        {
+            result = self.put_as(key, kind, compressed);
+        }
+        match result {
+            Ok(()) => self.squeeze(),
+            Err(_) => {
+                self.flush_page(key, kind);
+            }
         }
         result
+    }
+
+    fn put_as(&self, key: Key, kind: PoolKind, stored: Stored) -> Result<(), PoolError> {
+        match kind {
+            PoolKind::Ephemeral => self.put_ephemeral(key, stored),
+            PoolKind::Persistent => self.put_persistent(key, stored),
+        }
     }
 
     fn put_ephemeral(&self, key: Key, stored: Stored) -> Result<(), PoolError> {
@@ -184,10 +198,9 @@ impl HostPool {
 
     fn put_persistent(&self, key: Key, stored: Stored) -> Result<(), PoolError> {
         let data_bytes = stored.data_bytes();
-        if !self.ledger.admit_persistent(key.guest, data_bytes) {
+        while !self.ledger.admit_persistent(key.guest, data_bytes) {
             // The older page of the key is lost in any case; perhaps its room is enough.
-            let freed = self.flush_page(key, PoolKind::Persistent);
-            if !freed || !self.ledger.admit_persistent(key.guest, data_bytes) {
+            if !self.flush_page(key, PoolKind::Persistent) && !self.squeeze_oldest() {
                 return Err(PoolError::Refused);
             }
         }
@@ -215,7 +228,7 @@ impl HostPool {
             let hint = self
                 .shards
                 .iter()
-                .map(|shard| (shard.oldest_stamp(), shard))
+                .map(|shard| (shard.oldest_stamp(List::Ephemeral), shard))
                 .min_by_key(|(stamp, _)| *stamp)
                 .filter(|(stamp, _)| *stamp != NO_STAMP);
             let Some((_, shard)) = hint else {

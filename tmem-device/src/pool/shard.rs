@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::codec::Stored;
+use super::codec::{Page, Stored};
 use super::key::Key;
-use super::lru::{Entries, Entry};
+use super::lru::{Entries, Entry, List};
 
-/// The stamp of a shard without ephemeral pages.
+/// The stamp of a shard without a page in the list in question.
 pub(super) const NO_STAMP: u64 = u64::MAX;
 
 /// Pages in key order, and in order of age.
@@ -18,17 +18,42 @@ pub(super) struct Pages {
     entries: Entries,
 }
 
+/// A raw page on its way to being compressed, which happens without a lock.
+pub(super) struct RawPage {
+    key: Key,
+    stamp: u64,
+    /// A copy.
+    pub page: Page,
+}
+
+/// What a page saved by being compressed.
+pub(super) struct Reformed {
+    pub ephemeral: bool,
+    /// Bytes of data less.
+    pub saved: u64,
+    /// For the caller to free without the lock.
+    pub _old: Stored,
+}
+
+/// What is known of a shard without its lock, as of its last change.
+struct Hints {
+    /// The stamp of the oldest page of each list: where to evict or to compress next is decided by them.
+    oldest: [AtomicU64; 2],
+    raw_pages: AtomicU32,
+}
+
 pub(super) struct Shard {
-    /// The stamp of the oldest ephemeral page as of the last change: where to evict next is
-    /// decided by it, without taking the locks of all shards.
-    oldest: AtomicU64,
+    hints: Hints,
     pages: Mutex<Pages>,
 }
 
 impl Shard {
     pub fn new() -> Self {
         Shard {
-            oldest: AtomicU64::new(NO_STAMP),
+            hints: Hints {
+                oldest: [NO_STAMP; 2].map(AtomicU64::new),
+                raw_pages: AtomicU32::new(0),
+            },
             pages: Mutex::new(Pages {
                 slots: BTreeMap::new(),
                 entries: Entries::new(),
@@ -43,20 +68,29 @@ impl Shard {
             .lock()
             .expect("no thread panics while it holds a shard");
         let result = f(&mut pages);
-        self.oldest.store(pages.oldest_stamp(), Ordering::Release);
+        for list in [List::Ephemeral, List::Raw] {
+            self.hints.oldest[list as usize].store(pages.oldest_stamp(list), Ordering::Release);
+        }
+        let raw_pages = pages.entries.raw_pages();
+        self.hints.raw_pages.store(raw_pages, Ordering::Release);
         result
     }
 
-    /// The stamp of the oldest ephemeral page, or [`NO_STAMP`]; a hint.
-    pub fn oldest_stamp(&self) -> u64 {
-        self.oldest.load(Ordering::Acquire)
+    /// The stamp of the oldest page in a list, or [`NO_STAMP`]; a hint.
+    pub fn oldest_stamp(&self, list: List) -> u64 {
+        self.hints.oldest[list as usize].load(Ordering::Acquire)
+    }
+
+    /// Raw pages that nobody has tried to compress; a hint.
+    pub fn raw_pages(&self) -> u64 {
+        self.hints.raw_pages.load(Ordering::Acquire).into()
     }
 }
 
 impl Pages {
-    fn oldest_stamp(&self) -> u64 {
+    fn oldest_stamp(&self, list: List) -> u64 {
         self.entries
-            .oldest()
+            .oldest(list)
             .map_or(NO_STAMP, |slot| self.entries.get(slot).stamp)
     }
 
@@ -91,10 +125,42 @@ impl Pages {
 
     /// Takes the oldest ephemeral page out.
     pub fn remove_oldest(&mut self) -> Option<Entry> {
-        let slot = self.entries.oldest()?;
+        let slot = self.entries.oldest(List::Ephemeral)?;
         let key = self.entries.get(slot).key;
         self.slots.remove(&key);
         Some(self.take(slot))
+    }
+
+    /// Copies the oldest raw page. Nobody tries that page again.
+    pub fn copy_oldest_raw(&mut self) -> Option<RawPage> {
+        let slot = self.entries.oldest(List::Raw)?;
+        self.entries.settle(slot);
+        let entry = self.entries.get(slot);
+        let mut raw = RawPage {
+            key: entry.key,
+            stamp: entry.stamp,
+            page: [0; _],
+        };
+        // A raw page is never found damaged.
+        entry.stored.decode(&mut raw.page).ok()?;
+        Some(raw)
+    }
+
+    /// Keeps a page, which was raw, as `stored`, unless it has gone or been replaced since.
+    pub fn reform(&mut self, raw: &RawPage, stored: Stored) -> Option<Reformed> {
+        let slot = *self.slots.get(&raw.key)?;
+        let entry = self.entries.get(slot);
+        if entry.stamp != raw.stamp {
+            return None;
+        }
+        let ephemeral = entry.ephemeral;
+        let saved = entry.stored.data_bytes() - stored.data_bytes();
+        let _old = self.entries.reform(slot, stored);
+        Some(Reformed {
+            ephemeral,
+            saved,
+            _old,
+        })
     }
 
     /// Takes out up to `limit` pages whose keys are in the range.

@@ -1,0 +1,130 @@
+use std::sync::Arc;
+
+use super::super::{Guest, Page, PoolConfig};
+use super::*;
+use crate::wire::PAGE_SIZE;
+
+/// A page that compresses into one piece, of its own content.
+fn text(number: u64) -> Page {
+    let mut page = [b' '; PAGE_SIZE];
+    page[..8].copy_from_slice(&number.to_le_bytes());
+    page
+}
+
+fn noise(seed: u64) -> Page {
+    let mut state = seed.wrapping_mul(2) | 1;
+    std::array::from_fn(|_| {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    })
+}
+
+/// A pool with room for `pages` raw pages, without credit for anybody.
+fn pool(pages: u64, kind: PoolKind) -> (Arc<HostPool>, Guest, u32) {
+    let pool = HostPool::new(PoolConfig {
+        credit: 0,
+        ..PoolConfig::new(pages * WORST_PAGE)
+    });
+    let guest = pool.register().expect("a guest");
+    let id = guest.new_pool(kind).expect("a pool");
+    (pool, guest, id)
+}
+
+fn put(guest: &Guest, id: u32, number: u64, page: &Page) -> bool {
+    guest.put(id, &[0; _], number, page).is_ok()
+}
+
+fn check(guest: &Guest, id: u32, number: u64, expected: &Page) {
+    let mut found = [0; PAGE_SIZE];
+    assert_eq!(guest.get(id, &[0; _], number, &mut found), Ok(true));
+    assert_eq!(&found, expected);
+}
+
+#[test]
+fn pages_stay_raw_while_there_is_room() {
+    let (pool, guest, id) = pool(80, PoolKind::Persistent);
+    for number in 0..77 {
+        assert!(put(&guest, id, number, &text(number)));
+    }
+    assert_eq!(pool.raw_pages(), 77);
+    assert_eq!(pool.stats().used_bytes, 77 * WORST_PAGE);
+}
+
+#[test]
+fn the_oldest_are_compressed_when_room_is_short() {
+    let (pool, guest, id) = pool(80, PoolKind::Persistent);
+    for number in 0..78 {
+        assert!(put(&guest, id, number, &text(number)));
+    }
+    // One saves 3696 bytes, more than are too many: half a page.
+    assert_eq!(pool.raw_pages(), 77);
+    for number in 0..78 {
+        check(&guest, id, number, &text(number));
+    }
+}
+
+#[test]
+fn compression_multiplies_what_fits_and_the_young_stay_raw() {
+    let (pool, guest, id) = pool(80, PoolKind::Ephemeral);
+    for number in 0..2000 {
+        assert!(put(&guest, id, number, &text(number)));
+    }
+    let stats = pool.stats();
+    assert_eq!(pool.raw_pages(), 80 / YOUNG_SHARE);
+    // One piece and the metadata each, 768 bytes of 4464; ten are raw.
+    assert!(stats.stored_pages > 10 + 60 * 5, "{stats:?}");
+    assert!(stats.evictions > 0, "{stats:?}");
+    check(&guest, id, 1999, &text(1999));
+    check(&guest, id, 1970, &text(1970));
+}
+
+#[test]
+fn a_persistent_put_is_refused_only_when_nothing_compresses_any_more() {
+    let (pool, guest, id) = pool(16, PoolKind::Persistent);
+    let taken = (0..1000).take_while(|&number| put(&guest, id, number, &text(number)));
+    let taken = taken.count() as u64;
+    assert_eq!(pool.raw_pages(), 0);
+    assert_eq!(taken, 16 * WORST_PAGE / 768);
+    for number in 0..taken {
+        check(&guest, id, number, &text(number));
+    }
+}
+
+#[test]
+fn what_does_not_compress_is_tried_once_and_kept() {
+    let (pool, guest, id) = pool(16, PoolKind::Persistent);
+    for number in 0..16 {
+        assert!(put(&guest, id, number, &noise(number)));
+    }
+    assert!(!put(&guest, id, 16, &noise(16)));
+    assert_eq!(pool.raw_pages(), 0);
+    assert!(!pool.squeeze_oldest());
+    for number in 0..16 {
+        check(&guest, id, number, &noise(number));
+    }
+}
+
+#[test]
+fn a_page_replaced_while_it_is_compressed_stays_the_new_one() {
+    let (pool, guest, id) = pool(16, PoolKind::Persistent);
+    assert!(put(&guest, id, 0, &text(0)));
+    let shard = pool.shards.iter().find(|shard| shard.raw_pages() == 1);
+    let shard = shard.expect("the page's");
+    let raw = shard
+        .with(|pages| pages.copy_oldest_raw())
+        .expect("it is raw");
+    assert!(put(&guest, id, 0, &text(1)));
+    let stored = Stored::compress(&raw.page).expect("it compresses");
+    assert!(shard.with(|pages| pages.reform(&raw, stored)).is_none());
+    check(&guest, id, 0, &text(1));
+
+    let raw = shard
+        .with(|pages| pages.copy_oldest_raw())
+        .expect("the new one is raw");
+    assert_eq!(guest.flush_page(id, &[0; _], 0), Ok(1));
+    let stored = Stored::compress(&raw.page).expect("it compresses");
+    assert!(shard.with(|pages| pages.reform(&raw, stored)).is_none());
+    pool.audit();
+}
