@@ -73,8 +73,8 @@ fn compression_multiplies_what_fits_and_the_young_stay_raw() {
     }
     let stats = pool.stats();
     assert_eq!(pool.raw_pages(), 80 / YOUNG_SHARE);
-    // One piece and the metadata each, 768 bytes of 4464; ten are raw.
-    assert!(stats.stored_pages > 10 + 60 * 5, "{stats:?}");
+    // One piece and the metadata each, 768 bytes of 4464; five are raw.
+    assert!(stats.stored_pages > 5 + 70 * 5, "{stats:?}");
     assert!(stats.evictions > 0, "{stats:?}");
     check(&guest, id, 1999, &text(1999));
     check(&guest, id, 1970, &text(1970));
