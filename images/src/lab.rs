@@ -5,6 +5,7 @@ use crate::error::{ImagesError, Result};
 use crate::guest::{RECIPE, find, write};
 use crate::kbuild::Module;
 use crate::kernel::Kernel;
+use crate::lab_clock;
 use crate::modules::Modules;
 use crate::packages::{Apt, Packages};
 use crate::progress::Progress;
@@ -45,6 +46,8 @@ pub struct LabImage {
     pub kernel: PathBuf,
     /// The root file system; archives appended to it add files.
     pub initrd: PathBuf,
+    /// Library to preload into QEMU under the virtual clock.
+    pub clock: PathBuf,
 }
 
 pub(crate) fn build(
@@ -82,5 +85,6 @@ pub(crate) fn build(
     Ok(LabImage {
         kernel: kernel.compressed.clone(),
         initrd: entry.join("initrd"),
+        clock: lab_clock::build(cache, progress)?,
     })
 }

@@ -16,6 +16,7 @@ mod images;
 mod kbuild;
 mod kernel;
 mod lab;
+mod lab_clock;
 mod modules;
 mod packages;
 mod progress;

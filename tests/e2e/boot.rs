@@ -7,16 +7,19 @@ pub const CASES: &[Case] = &[
     Case {
         name: "boot::eight_vcpus_power_off",
         needs_guests: true,
+        alone: false,
         run: eight_vcpus_power_off,
     },
     Case {
         name: "boot::reboot_is_status_3",
         needs_guests: true,
+        alone: false,
         run: reboot_is_status_3,
     },
     Case {
         name: "boot::failing_script_is_seen",
         needs_guests: true,
+        alone: false,
         run: failing_script_is_seen,
     },
 ];

@@ -11,26 +11,31 @@ pub const CASES: &[Case] = &[
     Case {
         name: "cli_errors::unknown_option_names_it",
         needs_guests: false,
+        alone: false,
         run: unknown_option_names_it,
     },
     Case {
         name: "cli_errors::missing_kernel_is_named",
         needs_guests: false,
+        alone: false,
         run: missing_kernel_is_named,
     },
     Case {
         name: "cli_errors::garbage_is_not_a_kernel",
         needs_guests: false,
+        alone: false,
         run: garbage_is_not_a_kernel,
     },
     Case {
         name: "cli_errors::disk_problems_are_told_apart",
         needs_guests: false,
+        alone: false,
         run: disk_problems_are_told_apart,
     },
     Case {
         name: "cli_errors::machine_sizes_are_checked",
         needs_guests: false,
+        alone: false,
         run: machine_sizes_are_checked,
     },
 ];

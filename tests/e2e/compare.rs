@@ -11,43 +11,31 @@ pub const CASES: &[Case] = &[
     Case {
         name: "compare::reread_repeats_and_pays",
         needs_guests: true,
+        // Beside other tests, the last digits would differ now and then (docs/calibration.md).
+        alone: true,
         run: reread,
     },
     Case {
         name: "compare::swap_pays",
         needs_guests: true,
+        alone: false,
         run: swap,
     },
 ];
 
-/// The work is the same to the last byte. What it cost is within 2 %: QEMU 7.2 looks at its own real time
-/// now and then between two instructions of a nested guest.
-fn repeats(first: &Value, second: &Value) {
-    for mode in ["none", "tmem"] {
-        let (a, b) = (find(first, "reread", mode), find(second, "reread", mode));
-        for exact in ["operations", "bytes_verified", "bytes_corrupt"] {
-            assert_eq!(a[exact], b[exact], "{exact} of {mode}");
-        }
-        for close in ["seconds", "exits.total", "disk.read_bytes"] {
-            let (a, b) = (number(a, close), number(b, close));
-            assert!(
-                (a - b).abs() <= 0.02 * a,
-                "{close} of {mode}: {a}, then {b}"
-            );
-        }
-    }
-}
-
-/// Runs `vtmem compare` with `args`; returns its JSON.
-fn compare(args: &[&str]) -> Value {
+/// Runs `vtmem compare` with `args`; returns the JSON that it wrote.
+fn compare(args: &[&str]) -> String {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let json = dir.path().join("a.json");
     let mut all = vec!["compare", "--json", json.to_str().expect("UTF-8 path")];
     all.extend_from_slice(args);
     let done = vtmem(&all);
     assert_eq!(done.status, Some(0), "{}\n{}", done.stdout, done.stderr);
-    let text = fs::read_to_string(&json).expect("the JSON that compare wrote");
-    serde_json::from_str(&text).expect("JSON")
+    fs::read_to_string(&json).expect("the JSON that compare wrote")
+}
+
+fn parsed(json: &str) -> Value {
+    serde_json::from_str(json).expect("JSON")
 }
 
 /// The run of `workload` under `mode`.
@@ -70,10 +58,10 @@ fn number(run: &Value, path: &str) -> f64 {
 
 fn reread() {
     let args = ["--workload", "reread", "--mode", "none", "--mode", "tmem"];
-    let first = compare(&args);
-    let second = compare(&args);
+    let text = compare(&args);
+    let first = parsed(&text);
     if first["clock"] == "virtual" {
-        repeats(&first, &second);
+        assert_eq!(text, compare(&args), "not byte for byte the same");
     }
     let none = find(&first, "reread", "none");
     let tmem = find(&first, "reread", "tmem");
@@ -100,7 +88,7 @@ fn reread() {
 }
 
 fn swap() {
-    let json = compare(&["--workload", "swap", "--mode", "none", "--mode", "tmem"]);
+    let json = parsed(&compare(&["--workload", "swap", "--mode", "none,tmem"]));
     let (none, tmem) = (find(&json, "swap", "none"), find(&json, "swap", "tmem"));
     for run in [none, tmem] {
         assert_eq!(number(run, "bytes_corrupt"), 0.0);
@@ -120,7 +108,7 @@ fn swap() {
     );
     let (none, tmem) = (number(none, "seconds"), number(tmem, "seconds"));
     assert!(
-        tmem <= 0.55 * none,
+        tmem <= none / 3.0,
         "swap took {tmem} s with tmem, {none} s without"
     );
 }

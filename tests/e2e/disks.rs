@@ -7,6 +7,7 @@ use crate::host::Guest;
 pub const CASES: &[Case] = &[Case {
     name: "disks::every_cache_mode_keeps_what_was_synced",
     needs_guests: true,
+    alone: false,
     run: every_cache_mode_keeps_what_was_synced,
 }];
 

@@ -7,16 +7,19 @@ pub const CASES: &[Case] = &[
     Case {
         name: "driver::unload_under_use_is_clean",
         needs_guests: true,
+        alone: false,
         run: unload_is_clean,
     },
     Case {
         name: "driver::host_that_refuses_all",
         needs_guests: true,
+        alone: false,
         run: host_that_refuses_all,
     },
     Case {
         name: "driver::reboot_with_pages_held",
         needs_guests: true,
+        alone: false,
         run: reboot_with_pages,
     },
 ];

@@ -12,21 +12,25 @@ pub const CASES: &[Case] = &[
     Case {
         name: "lab::exit_status_comes_back",
         needs_guests: true,
+        alone: false,
         run: exit_status_comes_back,
     },
     Case {
         name: "lab::streams_and_files_pass_through",
         needs_guests: true,
+        alone: false,
         run: streams_and_files_pass_through,
     },
     Case {
         name: "lab::virtual_time_repeats",
         needs_guests: true,
+        alone: false,
         run: virtual_time_repeats,
     },
     Case {
         name: "lab::killed_leaves_no_process",
         needs_guests: true,
+        alone: false,
         run: killed_leaves_no_process,
     },
 ];

@@ -13,7 +13,12 @@ mod lab;
 mod signals;
 mod torture;
 
+use std::sync::{PoisonError, RwLock};
+
 use libtest_mimic::{Arguments, Trial};
+
+/// Tests share the machine; one that is to have it for itself takes this for writing.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 /// One end-to-end test.
 struct Case {
@@ -21,6 +26,8 @@ struct Case {
     name: &'static str,
     /// Whether it launches guests, and so needs images and KVM or the lab.
     needs_guests: bool,
+    /// Whether nothing else may run beside it.
+    alone: bool,
     /// The test itself; panics when the promise does not hold.
     run: fn(),
 }
@@ -56,10 +63,16 @@ fn main() {
             if let (true, Some(why)) = (ignored, &missing) {
                 eprintln!("{} can't run here: {why}", case.name);
             }
-            let run = case.run;
+            let (run, alone) = (case.run, case.alone);
             Trial::test(case.name, move || match missing {
                 Some(why) => Err(format!("required, but it can't run here: {why}").into()),
                 None => {
+                    let (_shared, _alone);
+                    if alone {
+                        _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+                    } else {
+                        _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+                    }
                     run();
                     Ok(())
                 }

@@ -9,6 +9,7 @@ use crate::host::{binary, descendants, eventually, runs};
 pub const CASES: &[Case] = &[Case {
     name: "signals::end_the_guest_cleanly",
     needs_guests: true,
+    alone: false,
     run: end_the_guest_cleanly,
 }];
 

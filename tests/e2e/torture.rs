@@ -6,6 +6,7 @@ use crate::host::Guest;
 pub const CASES: &[Case] = &[Case {
     name: "torture::two_cpus_no_wrong_byte",
     needs_guests: true,
+    alone: false,
     run: two_cpus,
 }];
 

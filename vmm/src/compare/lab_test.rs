@@ -35,6 +35,7 @@ fn a_lab_has_both_disks_and_the_guest() {
         lab: LabImage {
             kernel: "k".into(),
             initrd: "i".into(),
+            clock: "c".into(),
         },
         guest: GuestImage {
             kernel: "vmlinux".into(),

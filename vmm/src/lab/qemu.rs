@@ -82,6 +82,8 @@ pub struct Plumbing {
     pub stdin: Option<Line>,
     /// The complete root file system.
     pub initrd: OwnedFd,
+    /// Library to preload into QEMU.
+    pub preload: Option<OwnedFd>,
     /// Files in the emulated host's memory, in the order of their addresses.
     pub memory_disks: Vec<MemoryDisk>,
 }
@@ -91,7 +93,8 @@ impl Plumbing {
         let lines = [&self.stdio, &self.console, &self.stderr, &self.signals];
         let lines = lines.into_iter().chain(&self.stdin).map(Line::descriptor);
         let disks = self.memory_disks.iter().map(|disk| &disk.file);
-        let all = lines.chain([&self.initrd]).chain(disks);
+        let files = [&self.initrd].into_iter().chain(&self.preload);
+        let all = lines.chain(files).chain(disks);
         all.map(AsRawFd::as_raw_fd).collect()
     }
 }
@@ -118,14 +121,14 @@ fn arguments(config: &LabConfig, kernel: &Path, plumbing: &Plumbing) -> Vec<OsSt
     let mut add = |option: &str, value: OsString| args.extend([option.into(), value]);
 
     let virtual_clock = config.clock == Clock::Virtual;
+    // All CPUs in one thread: with a thread for each, guests now and then hang or fault in QEMU 7.2's nested
+    // virtualization, and where several labs share few real CPUs, it is the slower way.
+    add("-accel", "tcg,thread=single".into());
     if virtual_clock {
-        add("-accel", "tcg,thread=single".into());
         add("-icount", "shift=0,sleep=off".into());
         add("-rtc", "base=2026-01-01,clock=vm".into());
         // RDRAND and the boot loader's seed, and with them every random address inside.
         add("-seed", "1".into());
-    } else {
-        add("-accel", "tcg".into());
     }
     let cpus = if virtual_clock { 1 } else { config.cpus };
     let memory = config.memory_mib();
@@ -217,6 +220,9 @@ pub fn spawn(
         .stdout(Stdio::null())
         .stderr(log)
         .process_group(0);
+    if let Some(library) = &plumbing.preload {
+        command.env("LD_PRELOAD", by_descriptor(library));
+    }
     let parent = std::process::id() as libc::pid_t;
     // SAFETY: between fork and exec this makes system calls only: no allocation, no lock.
     unsafe {

@@ -15,6 +15,7 @@ fn plumbing() -> Plumbing {
         signals: Line::Both(descriptor()),
         stdin: None,
         initrd: descriptor(),
+        preload: None,
         memory_disks: vec![],
     }
 }

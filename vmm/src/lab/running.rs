@@ -18,6 +18,7 @@ use super::qemu::{self, Line, MEMORY_DISK_UNIT, MemoryDisk, Plumbing};
 use super::session::Lab;
 use super::signals::SignalWatch;
 use super::streams::wide_pipe;
+use crate::accel::Clock;
 
 /// This program, even if its file has been replaced since.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -106,6 +107,12 @@ impl Running {
                 (None, Box::new(output), Line::Out(far.into()))
             }
         };
+        let preload = match lab.config.clock {
+            Clock::Virtual => {
+                Some(host("open the lab's clock", File::open(&lab.image.clock))?.into())
+            }
+            Clock::Real => None,
+        };
         let plumbing = Plumbing {
             stdio: far_stdio,
             console: Line::Out(far_console.into()),
@@ -113,6 +120,7 @@ impl Running {
             signals: Line::Both(far_signals.into()),
             stdin: far_stdin,
             initrd: initrd.into(),
+            preload,
             memory_disks,
         };
         let kept = input.as_ref().map(UnixStream::try_clone).transpose();
