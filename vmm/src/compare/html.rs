@@ -137,7 +137,7 @@ fn tiles(comparison: &Comparison) -> String {
 fn workload_explanation(workload: Workload) -> &'static str {
     match workload {
         Workload::Reread => {
-            "Random reads of 4 to 16 KiB, zipf-distributed, over files twice the guest's memory. What the guest's page cache \
+            "Random reads of 32 KiB, zipf-distributed, over files twice the guest's memory. What the guest's page cache \
              drops is soon wanted again; with tmem it comes back from host memory (cleancache)."
         }
         Workload::Scan => {
