@@ -2,10 +2,6 @@
 //!
 //! To keep a page as it is costs a copy, to compress it ten times as much. So it is compressed only when the
 //! pool wants its room ([`HostPool`](super::HostPool) decides), if it is still there then.
-//!
-//! Data is cut into pieces of one size. Any freed piece then fits any page, so the heap gets no gaps, whatever
-//! comes and goes; with blocks as long as the data it took up to 45 % more than was stored
-//! (`tests/memory_bound.rs`).
 
 use std::cell::RefCell;
 
@@ -13,6 +9,7 @@ use lz4_flex::block::{
     CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
 };
 
+use super::pieces::{PIECE, PIECE_COST, Pieces};
 use crate::wire::PAGE_SIZE;
 
 /// The contents of one page.
@@ -20,22 +17,11 @@ pub type Page = [u8; PAGE_SIZE];
 
 const WORD: usize = size_of::<u64>();
 
-/// Bytes of data in a piece.
-const PIECE: usize = 512;
-/// What a piece takes of the heap: data, link, the C library's header.
-pub(super) const PIECE_COST: u64 = (PIECE + 16) as u64;
-
 /// A page whose compressed form is longer is kept raw: it would take as many pieces.
 const COMPRESSED_MAX: usize = PAGE_SIZE - PIECE;
 
 /// The most that a page's data takes, in bytes.
 pub(super) const WORST_DATA: u64 = (PAGE_SIZE / PIECE) as u64 * PIECE_COST;
-
-/// A link of the chain that holds a page's data.
-pub(super) struct Piece {
-    next: Option<Box<Piece>>,
-    data: [u8; PIECE],
-}
 
 /// The stored form of a page.
 pub(super) enum Stored {
@@ -43,8 +29,7 @@ pub(super) enum Stored {
     Filled([u8; WORD]),
     /// An LZ4 block, or the page itself if it is as long as one.
     Data {
-        /// In order; the last one may have room left.
-        pieces: Option<Box<Piece>>,
+        pieces: Pieces,
         /// Bytes.
         length: u16,
     },
@@ -93,24 +78,8 @@ impl Stored {
     }
 
     fn cut(data: &[u8]) -> Self {
-        let (whole, rest) = data.as_chunks::<PIECE>();
-        let mut pieces = None;
-        if !rest.is_empty() {
-            let mut last = [0; PIECE];
-            last[..rest.len()].copy_from_slice(rest);
-            pieces = Some(Box::new(Piece {
-                next: None,
-                data: last,
-            }));
-        }
-        for part in whole.iter().rev() {
-            pieces = Some(Box::new(Piece {
-                next: pieces,
-                data: *part,
-            }));
-        }
         Stored::Data {
-            pieces,
+            pieces: Pieces::cut(data),
             length: data.len() as u16,
         }
     }
@@ -124,11 +93,11 @@ impl Stored {
                 }
                 Ok(())
             }
-            Stored::Data { pieces, .. } if self.is_raw() => join(pieces.as_deref(), page),
+            Stored::Data { pieces, .. } if self.is_raw() => pieces.join(page),
             Stored::Data { pieces, length } => SCRATCH.with_borrow_mut(|scratch| {
                 let data = scratch.output.get_mut(..usize::from(*length));
                 let data = data.ok_or(Damaged)?;
-                join(pieces.as_deref(), data)?;
+                pieces.join(data)?;
                 match decompress_into(data, page) {
                     Ok(PAGE_SIZE) => Ok(()),
                     _ => Err(Damaged),
@@ -144,16 +113,6 @@ impl Stored {
             Stored::Data { length, .. } => u64::from(*length).div_ceil(PIECE as u64) * PIECE_COST,
         }
     }
-}
-
-/// Copies what the pieces hold until `data` is full.
-fn join(mut pieces: Option<&Piece>, data: &mut [u8]) -> Result<(), Damaged> {
-    for part in data.chunks_mut(PIECE) {
-        let piece = pieces.ok_or(Damaged)?;
-        part.copy_from_slice(&piece.data[..part.len()]);
-        pieces = piece.next.as_deref();
-    }
-    Ok(())
 }
 
 #[cfg(test)]

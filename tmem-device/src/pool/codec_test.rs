@@ -72,7 +72,7 @@ fn damage_is_noticed() {
         assert_eq!(Stored::cut(broken).decode(&mut page), Err(Damaged));
     }
     for length in [1, PAGE_SIZE as u16, PAGE_SIZE as u16 + 1] {
-        let pieces = None;
+        let pieces = Pieces::cut(&[]);
         assert_eq!(
             Stored::Data { pieces, length }.decode(&mut page),
             Err(Damaged)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-use super::key::{Key, ObjectId};
+use super::key::{Key, ObjectId, object_words};
 use super::{HostPool, Page, PoolError, PoolKind, trim};
 use crate::wire::PAGE_SIZE;
 
@@ -190,7 +190,7 @@ impl Guest {
             Key {
                 guest: self.id,
                 pool,
-                object: *object,
+                object: object_words(object),
                 index,
             },
             kind,

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use super::PoolKind;
-use super::codec::{PIECE_COST, WORST_DATA};
+use super::codec::WORST_DATA;
+use super::pieces::PIECE_COST;
 use super::stats::PoolStats;
 
 /// Bytes of metadata that each stored page is charged, whatever it compresses to: an upper bound
@@ -20,12 +21,15 @@ use super::stats::PoolStats;
 /// nodes can have; rounded up.
 pub const PAGE_METADATA: u64 = 240;
 
+/// One part in so many of the pool is kept free by compression.
+const SPARE_ROOM: u64 = 64;
+
 /// The most that one page is charged: that of one that does not compress.
 pub const WORST_PAGE: u64 = WORST_DATA + PAGE_METADATA;
 
-/// Promises, in pages, for which room is made before they are asked for: guests ask for as many as
-/// they have put, a few batches at a time.
-const SPARE_PROMISES: u64 = 256;
+/// Of a guest's credit, the part for which room is made before it is asked for: guests ask for as many promises as
+/// they have put, a batch at a time.
+const SPARE_PROMISES: u64 = 4;
 
 /// The answer to an ephemeral page that asks for admission.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,9 +45,9 @@ pub(super) enum Admission {
 /// What is short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tightness {
-    /// Less than one part in 32 of the pool is free.
+    /// Less than one part in [`SPARE_ROOM`] of the pool is free.
     pub room: bool,
-    /// No [`SPARE_PROMISES`] are left.
+    /// No room is left for the next promises, [`SPARE_PROMISES`].
     pub promises: bool,
 }
 
@@ -141,9 +145,9 @@ impl Ledger {
     /// What is short, and would be less so if pages took less.
     pub fn tightness(&self) -> Tightness {
         let books = self.lock();
-        let promised = books.promised + SPARE_PROMISES.min(self.credit_limit.into());
+        let promised = books.promised + u64::from(self.credit_limit) / SPARE_PROMISES;
         Tightness {
-            room: books.ephemeral + books.persistent > self.size - self.size / 32,
+            room: books.ephemeral + books.persistent > self.size - self.size / SPARE_ROOM,
             promises: books.persistent + promised * WORST_PAGE > self.size,
         }
     }

@@ -8,7 +8,7 @@
 //! The pool charges each page its stored bytes and [`PAGE_METADATA`], an upper bound of what the
 //! structures around it take, and never stores what would exceed [`PoolConfig::size`]. Beyond
 //! that come 16 shards with at most two spare slab chunks each (360 KiB together), 13 KiB of
-//! scratch space for each thread that puts, a few dozen bytes for each of a guest's pools (at most
+//! scratch space and at most 264 KiB of free pieces for each thread that puts or frees, a few dozen bytes for each of a guest's pools (at most
 //! [`PoolConfig::max_pools`]), and what the process's allocator loses: 1 to 9 % in
 //! `tests/memory_bound.rs`, which fails beyond 12 %, because data is kept in pieces of one length.
 //! Empty objects take nothing: an object exists only as the keys of its pages.
@@ -20,6 +20,7 @@ mod guest;
 mod key;
 mod ledger;
 mod lru;
+mod pieces;
 mod shard;
 mod squeeze;
 mod stats;
@@ -74,11 +75,12 @@ pub struct PoolConfig {
 }
 
 impl PoolConfig {
-    /// A pool of `size` bytes with the default limits: 1024 pages of credit and 1024 pools a guest.
+    /// A pool of `size` bytes with the default limits: 1024 pools a guest, and credit for one part in 64 of the
+    /// pool, but from 64 to 1024 pages. What is promised is kept free.
     pub fn new(size: u64) -> Self {
         PoolConfig {
             size,
-            credit: 1024,
+            credit: (size / 64 / WORST_PAGE).clamp(64, 1024) as u32,
             max_pools: 1024,
         }
     }
@@ -303,7 +305,7 @@ impl HostPool {
         let last = Key {
             guest,
             pool,
-            object: [u8::MAX; _],
+            object: [u64::MAX; _],
             index: u64::MAX,
         };
         let shards = self.shards.iter();

@@ -176,8 +176,10 @@ impl Pages {
 
     fn take(&mut self, slot: u32) -> Entry {
         let (entry, moved) = self.entries.remove(slot);
-        if let Some(key) = moved {
-            self.slots.insert(key, slot);
+        if let Some(key) = moved
+            && let Some(place) = self.slots.get_mut(&key)
+        {
+            *place = slot;
         }
         entry
     }

@@ -238,7 +238,10 @@ fn interrupts_follow_the_drivers_wish() {
 
 #[test]
 fn a_bad_event_buffer_is_returned_empty_and_the_next_one_used() {
-    let pool = HostPool::new(PoolConfig::new(1 << 20));
+    let pool = HostPool::new(PoolConfig {
+        credit: 1024,
+        ..PoolConfig::new(1 << 20)
+    });
     let hog = Driver::new(&pool, ALL_FEATURES);
     let mut driver = Driver::new(&pool, ALL_FEATURES);
     assert_eq!(driver.first_credit(), 0);

@@ -300,7 +300,7 @@ fn config_space_ends_in_zeros() {
     driver.device.read_config(0, &mut config);
     assert_eq!(config[..4], wire::VERSION.to_le_bytes());
     assert_eq!(config[4..8], 128u32.to_le_bytes());
-    assert_eq!(config[8..16], 1024u64.to_le_bytes());
+    assert_eq!(config[8..16], 64u64.to_le_bytes());
     assert_eq!(config[16..], [0; 8]);
     for offset in [15, 16, 17, u64::MAX] {
         driver.device.read_config(offset, &mut config);
