@@ -25,7 +25,7 @@ pub(crate) fn build(cache: &Cache, progress: &mut dyn Progress) -> Result<PathBu
         fs::write(&source, SOURCE).map_err(ImagesError::io("write", &source))?;
         let mut compile = program(COMPILER);
         compile
-            .args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-nostdlib"])
+            .args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror"])
             .arg("-o")
             .arg(directory.join(FILE))
             .arg(&source);

@@ -11,7 +11,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "compare::reread_repeats_and_pays",
         needs_guests: true,
-        // Beside other tests, the last digits would differ now and then (docs/calibration.md).
+        // Two labs on two cores, twice.
         alone: true,
         run: reread,
     },
