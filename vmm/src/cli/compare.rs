@@ -63,7 +63,7 @@ pub struct CompareArgs {
     )]
     pub modes: Vec<Mode>,
     /// Memory of each guest; the workloads grow with it.
-    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse::bytes)]
+    #[arg(long, value_name = "SIZE", default_value = "96M", value_parser = parse::bytes)]
     pub guest_mem: u64,
     /// Host memory that each guest has besides: for page cache, or for tmem's pool.
     #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse::bytes)]
