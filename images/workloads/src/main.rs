@@ -24,7 +24,7 @@ use vtmem_workloads::mark::Marker;
 use vtmem_workloads::workload::{FAILURE_PREFIX, Outcome, START_PREFIX, Workload};
 
 /// A guest of `vtmem compare` has this much memory when nothing else is asked for.
-const DEFAULT_MEM: u64 = 128 << 20;
+const DEFAULT_MEM: u64 = 96 << 20;
 
 const USAGE: &str = "usage: vtmem-work run [--workloads reread,scan,swap,source] [--seed N] [--mem BYTES] [--data DIR]
        vtmem-work torture [--seconds N] [--threads N] [--seed N] [--mem BYTES] [--dir DIR]

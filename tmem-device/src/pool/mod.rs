@@ -8,9 +8,10 @@
 //! The pool charges each page its stored bytes and [`PAGE_METADATA`], an upper bound of what the
 //! structures around it take, and never stores what would exceed [`PoolConfig::size`]. Beyond
 //! that come 16 shards with at most two spare slab chunks each (360 KiB together), 13 KiB of
-//! scratch space and at most 264 KiB of free pieces for each thread that puts or frees, a few dozen bytes for each of a guest's pools (at most
-//! [`PoolConfig::max_pools`]), and what the process's allocator loses: 1 to 9 % in
-//! `tests/memory_bound.rs`, which fails beyond 12 %, because data is kept in pieces of one length.
+//! scratch space and at most 264 KiB of free pieces for each thread that puts or frees, a few
+//! dozen bytes for each of a guest's pools (at most [`PoolConfig::max_pools`]), and what the
+//! process's allocator loses: 0 to 3 % in `tests/memory_bound.rs`, which fails beyond 12 %,
+//! because data is kept in pieces of one length.
 //! Empty objects take nothing: an object exists only as the keys of its pages.
 //! Freed blocks go back to the allocator at once; after a bulk release (a pool destroyed, a
 //! guest gone) the pool asks the C library to give whole free pages back to the kernel.
