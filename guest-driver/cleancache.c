@@ -13,14 +13,14 @@
  * is evicted from memory only keeps its pages in the host: without an inode in
  * memory nothing can change them.
  *
- * What a page is worth, and whether the host can have it at all, would be asked here:
- * in vtmem_cc_put() before staging, in vtmem_cc_get() and vtmem_cc_flush_pages()
- * before an operation is made.
+ * What a page is worth is asked of admission.c, and whether the host can have it at all
+ * of presence.c: most misses and flushes end there.
  *
  * All functions look the mount up and stage, or get, within one RCU read side
  * section: mounts.c destroys a pool, whose number the host may then reuse, after a
  * grace period.
  */
+#include <linux/backing-dev.h>
 #include <linux/fs.h>
 #include <linux/hash.h>
 #include <linux/pagemap.h>
@@ -28,6 +28,9 @@
 
 #include "compat/compat.h"
 #include "vtmem.h"
+
+/* Of full size: as many pages as the kernel reads ahead by default. */
+#define VTMEM_STREAM_WINDOW	32
 
 static struct vtmem *vtmem_cc;
 
@@ -83,10 +86,38 @@ bool vtmem_cc_wants(struct inode *inode)
 	return ready && vtmem_cc_inode_fits(inode);
 }
 
+/* Under the folio's lock: was it added for reading, and nothing else since? */
+static bool vtmem_cc_readable(struct folio *folio)
+{
+	return folio && !xa_is_value(folio) && !folio_test_large(folio) &&
+	       !folio_test_uptodate(folio) && !folio_test_dirty(folio) &&
+	       !folio_test_private(folio);
+}
+
+static bool vtmem_cc_cached(struct address_space *mapping, pgoff_t index)
+{
+	void *entry = xa_load(&mapping->i_pages, index);
+
+	return entry && !xa_is_value(entry);
+}
+
+/* Does the window continue one as large, which is how the kernel reads a stream? */
+static bool vtmem_cc_goes_on(struct address_space *mapping, pgoff_t index,
+			     unsigned int nr)
+{
+	unsigned int full = min_t(unsigned long, VTMEM_STREAM_WINDOW,
+				  inode_to_bdi(mapping->host)->ra_pages);
+
+	return nr >= full && index >= nr &&
+	       vtmem_cc_cached(mapping, index - 1) &&
+	       vtmem_cc_cached(mapping, index - nr);
+}
+
 /*
  * Fill those of the nr folios from index on that the host holds, and set their bits in
  * held. The caller has locked them, and added them to the page cache for reading.
- * Interrupts are off during each exit, for 64 folios.
+ * Interrupts are off during each exit, for 64 folios; where none can be there,
+ * there is no exit.
  *
  * A get must not overwrite newer data. With blocks as large as pages (mounts.c), a
  * locked folio that is not uptodate, not dirty and without buffers has never been
@@ -98,8 +129,10 @@ void vtmem_cc_get(struct address_space *mapping, pgoff_t index, unsigned int nr,
 	struct inode *inode = mapping->host;
 	struct vtmem *vt = vtmem_cc;
 	u16 place[VTMEM_BATCH_OPS];
-	unsigned int i = 0, n, k, hits = 0, gets = 0;
+	DECLARE_BITMAP(present, VTMEM_WINDOW);
+	unsigned int i, n, k, hits = 0, gets = 0;
 	struct vtmem_mount *m;
+	struct vtmem_key key;
 	unsigned long flags;
 	int err = 0;
 
@@ -110,20 +143,22 @@ void vtmem_cc_get(struct address_space *mapping, pgoff_t index, unsigned int nr,
 		return;
 	}
 
-	vtmem_order(vt, m->pool, inode->i_ino);
+	key = vtmem_cc_key(m, inode, index);
+	if (vtmem_presence_window(&key, nr, present))
+		vtmem_order(vt, m->pool, inode->i_ino);
+	i = find_first_bit(present, nr);
 	while (i < nr && !err) {
 		n = 0;
 		vtmem_sync_begin(vt, &flags);
-		for (; i < nr && vtmem_sync_has_room(vt, 1); i++) {
-			const struct vtmem_key key =
-				vtmem_cc_key(m, inode, index + i);
+		for (; i < nr && vtmem_sync_has_room(vt, 1);
+		     i = find_next_bit(present, nr, i + 1)) {
 			struct folio *folio = xa_load(&mapping->i_pages,
 						      index + i);
 
-			if (!folio || xa_is_value(folio) ||
-			    folio_test_large(folio) ||
-			    folio_test_uptodate(folio) ||
-			    folio_test_dirty(folio) || folio_test_private(folio))
+			key.index = index + i;
+			/* The page leaves the host with this. */
+			if (!vtmem_cc_readable(folio) ||
+			    !vtmem_presence_clear(&key, 1))
 				continue;
 			place[n++] = i;
 			vtmem_sync_op(vt, VTMEM_OP_GET, &key, 0);
@@ -141,10 +176,13 @@ void vtmem_cc_get(struct address_space *mapping, pgoff_t index, unsigned int nr,
 		}
 		vtmem_sync_end(vt, flags);
 	}
+	key.index = index;
+	vtmem_admission_read(&key, nr, held, vtmem_cc_goes_on(mapping, index, nr));
 	atomic64_add(gets, &m->gets);
 	atomic64_add(hits, &m->hits);
 	rcu_read_unlock();
 
+	vtmem_count(VTMEM_MISSES_LOCAL, nr - gets);
 	vtmem_count(VTMEM_GETS, gets);
 	vtmem_count(VTMEM_HITS, hits);
 	vtmem_count(VTMEM_MISSES, gets - hits);
@@ -169,12 +207,28 @@ static bool vtmem_cc_may_put(struct vtmem_mount *m, struct inode *inode,
 	       !vtmem_cc_distrusted(m, inode);
 }
 
+/* Under the i_pages lock. The host hears of it only if it can hold one of the pages. */
+static void vtmem_cc_flush_present(u16 type, const struct vtmem_key *key, u64 nr)
+{
+	if (vtmem_presence_clear(key, nr))
+		vtmem_flush(vtmem_cc, type, key, nr);
+	else
+		vtmem_count(VTMEM_FLUSHES_LOCAL, 1);
+}
+
 /* When all batches are under way, the host gets to execute them here and now. */
 static bool vtmem_cc_put(struct vtmem_mount *m, const struct vtmem_key *key,
 			 struct page *page)
 {
-	bool staged = vtmem_stage_page(vtmem_cc, key, page);
+	struct vtmem_key victim;
+	bool staged;
+	u64 nr;
 
+	if (vtmem_presence_set(key, &victim, &nr)) {
+		vtmem_flush(vtmem_cc, VTMEM_OP_FLUSH_RANGE, &victim, nr);
+		vtmem_count(VTMEM_PRESENCE_FULL, 1);
+	}
+	staged = vtmem_stage_page(vtmem_cc, key, page);
 	if (!staged && !vtmem_broken(vtmem_cc)) {
 		vtmem_drain(vtmem_cc);
 		staged = vtmem_stage_page(vtmem_cc, key, page);
@@ -184,6 +238,14 @@ static bool vtmem_cc_put(struct vtmem_mount *m, const struct vtmem_key *key,
 	else
 		vtmem_count(VTMEM_PUTS_SKIPPED, 1);
 	return staged;
+}
+
+static bool vtmem_cc_admits(const struct vtmem_key *key, struct folio *folio)
+{
+	if (vtmem_admission_put(key, folio_test_workingset(folio)))
+		return true;
+	vtmem_count(VTMEM_PUTS_UNWORTHY, 1);
+	return false;
 }
 
 /*
@@ -209,11 +271,13 @@ void vtmem_cc_remove(struct folio *folio, void *shadow)
 	if (m) {
 		key = vtmem_cc_key(m, inode, folio->index);
 		if (folio_test_large(folio))
-			vtmem_flush(vtmem_cc, VTMEM_OP_FLUSH_RANGE, &key,
-				    folio_nr_pages(folio));
+			vtmem_cc_flush_present(VTMEM_OP_FLUSH_RANGE, &key,
+					       folio_nr_pages(folio));
 		else if (!shadow || !vtmem_cc_may_put(m, inode, folio) ||
+			 !vtmem_presence_fits(key.index) ||
+			 !vtmem_cc_admits(&key, folio) ||
 			 !vtmem_cc_put(m, &key, folio_page(folio, 0)))
-			vtmem_flush(vtmem_cc, VTMEM_OP_FLUSH_PAGE, &key, 0);
+			vtmem_cc_flush_present(VTMEM_OP_FLUSH_PAGE, &key, 1);
 	}
 	rcu_read_unlock();
 }
@@ -232,11 +296,11 @@ void vtmem_cc_flush_pages(struct inode *inode, pgoff_t index, u64 nr)
 	if (m) {
 		key = vtmem_cc_key(m, inode, index);
 		if (nr == 1)
-			vtmem_flush(vtmem_cc, VTMEM_OP_FLUSH_PAGE, &key, 0);
+			vtmem_cc_flush_present(VTMEM_OP_FLUSH_PAGE, &key, nr);
 		else if (index == 0 && nr >= ULONG_MAX)
-			vtmem_flush(vtmem_cc, VTMEM_OP_FLUSH_OBJECT, &key, 0);
+			vtmem_cc_flush_present(VTMEM_OP_FLUSH_OBJECT, &key, nr);
 		else
-			vtmem_flush(vtmem_cc, VTMEM_OP_FLUSH_RANGE, &key, nr);
+			vtmem_cc_flush_present(VTMEM_OP_FLUSH_RANGE, &key, nr);
 	}
 	rcu_read_unlock();
 }

@@ -45,6 +45,7 @@ static const unsigned int vtmem_features[] = {
 	VTMEM_F_PERSISTENT,
 	VTMEM_F_FLUSH_RANGE,
 	VTMEM_F_EVENTS,
+	VTMEM_F_EVICTIONS,
 };
 
 static int vtmem_validate(struct virtio_device *vdev)
@@ -127,11 +128,17 @@ static int vtmem_probe(struct virtio_device *vdev)
 	virtio_cread_le(vdev, struct vtmem_config, credit, &credit);
 	vtmem_credit_add(vt, credit);
 
+	err = vtmem_presence_init();
+	if (err)
+		goto free;
+	err = vtmem_admission_init();
+	if (err)
+		goto exit_presence;
 	/* Frees memory when it makes progress, hence the rescuer. */
 	vt->wq = alloc_workqueue("virtio_tmem", WQ_MEM_RECLAIM, 0);
 	if (!vt->wq) {
 		err = -ENOMEM;
-		goto free;
+		goto exit_admission;
 	}
 	err = vtmem_queues_init(vt);
 	if (err)
@@ -162,6 +169,10 @@ exit_queues:
 	vtmem_queues_exit(vt);
 destroy_wq:
 	destroy_workqueue(vt->wq);
+exit_admission:
+	vtmem_admission_exit();
+exit_presence:
+	vtmem_presence_exit();
 free:
 	kfree(vt);
 	return err;
@@ -187,6 +198,8 @@ static void vtmem_remove(struct virtio_device *vdev)
 	vtmem_staging_exit(vt);
 	vtmem_queues_exit(vt);
 	destroy_workqueue(vt->wq);
+	vtmem_admission_exit();
+	vtmem_presence_exit();
 	vtmem_the_device = NULL;
 	kfree(vt);
 }

@@ -99,6 +99,7 @@ static void vtmem_mount_unmake(struct vtmem_mount *m)
 	if (!m->has_pool)
 		return;
 	synchronize_rcu();
+	vtmem_presence_forget(m->pool);
 	vtmem_pool_destroy(vtmem_mounts_vt, m->pool);
 	m->has_pool = false;
 }

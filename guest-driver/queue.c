@@ -16,6 +16,8 @@
 #include <linux/slab.h>
 #include <linux/virtio_config.h>
 
+#include <asm/unaligned.h>
+
 #include "vtmem.h"
 
 /*
@@ -184,6 +186,18 @@ void vtmem_put_notify(struct vtmem *vt)
 	}
 }
 
+/* A page of a file that the host has not taken. */
+static void vtmem_presence_clear_op(const struct vtmem_op *op)
+{
+	const struct vtmem_key key = {
+		.pool = le32_to_cpu(op->pool),
+		.object = get_unaligned_le64(op->object),
+		.index = le64_to_cpu(op->index),
+	};
+
+	vtmem_presence_clear(&key, 1);
+}
+
 /*
  * The device is done with a batch. Runs without locks of ours, or under a staging
  * lock: what needs more than counting goes to swapdev's worker.
@@ -212,6 +226,8 @@ static void vtmem_put_done(struct vtmem *vt, struct vtmem_batch *b,
 			continue;
 		vtmem_count(VTMEM_PUTS_REFUSED, 1);
 		lost |= b->slot[i];
+		if (!b->slot[i])
+			vtmem_presence_clear_op(&ctl->ops[i]);
 	}
 
 	if (lost)
@@ -427,14 +443,37 @@ void vtmem_pool_destroy(struct vtmem *vt, u32 pool)
 }
 
 /*
- * Queue 2
+ * Queue 2. Buffers of a page, so that one interrupt brings many evictions.
  */
-static void vtmem_event_offer(struct vtmem *vt, struct vtmem_event *ev)
+static void vtmem_event_offer(struct vtmem *vt, void *buffer)
 {
 	struct scatterlist sg;
 
-	sg_init_one(&sg, ev, sizeof(*ev));
-	virtqueue_add_inbuf(vt->vq[VTMEM_QUEUE_EVENT], &sg, 1, ev, GFP_ATOMIC);
+	sg_init_one(&sg, buffer, PAGE_SIZE);
+	virtqueue_add_inbuf(vt->vq[VTMEM_QUEUE_EVENT], &sg, 1, buffer, GFP_ATOMIC);
+}
+
+/* Interrupt context. Hints, to be believed only as far as that is harmless. */
+static void vtmem_event_evicted(const struct vtmem_event *ev, unsigned int len)
+{
+	const struct vtmem_evicted *evicted = (const void *)(ev + 1);
+	unsigned int nr = (len - sizeof(*ev)) / sizeof(*evicted);
+	u64 pages = 0;
+
+	nr = min(nr, le32_to_cpu(ev->count));
+	for (; nr; nr--, evicted++) {
+		const struct vtmem_key key = {
+			.pool = le32_to_cpu(evicted->pool),
+			.object = get_unaligned_le64(evicted->object),
+			.index = le64_to_cpu(evicted->index),
+		};
+		u32 count = le32_to_cpu(evicted->count);
+
+		vtmem_presence_clear(&key, count);
+		vtmem_admission_evicted(&key, count);
+		pages += count;
+	}
+	vtmem_count(VTMEM_EVICTIONS, pages);
 }
 
 /* Interrupt context. */
@@ -447,9 +486,13 @@ static void vtmem_event_callback(struct virtqueue *vq)
 
 	spin_lock_irqsave(&vt->event_lock, flags);
 	while (!vtmem_broken(vt) && (ev = virtqueue_get_buf(vq, &len))) {
+		len = min_t(unsigned int, len, PAGE_SIZE);
 		if (len >= sizeof(*ev) &&
 		    le32_to_cpu(ev->type) == VTMEM_EV_CREDIT)
 			vtmem_credit_add(vt, le64_to_cpu(ev->value));
+		else if (len >= sizeof(*ev) &&
+			 le32_to_cpu(ev->type) == VTMEM_EV_EVICTED)
+			vtmem_event_evicted(ev, len);
 		vtmem_event_offer(vt, ev);
 	}
 	if (!vtmem_broken(vt))
@@ -482,7 +525,7 @@ int vtmem_queues_init(struct vtmem *vt)
 	sg_init_table(vt->get_in, ARRAY_SIZE(vt->get_in));
 
 	vt->get_ctl = kzalloc(sizeof(*vt->get_ctl), GFP_KERNEL);
-	vt->events = kcalloc(VTMEM_NR_EVENTS, sizeof(*vt->events), GFP_KERNEL);
+	vt->events = kcalloc(VTMEM_NR_EVENTS, PAGE_SIZE, GFP_KERNEL);
 	if (!vt->get_ctl || !vt->events) {
 		err = -ENOMEM;
 		goto free;
@@ -511,7 +554,7 @@ int vtmem_queues_init(struct vtmem *vt)
 			virtqueue_get_vring_size(vt->vq[VTMEM_QUEUE_EVENT]);
 
 		for (i = 0; i < min_t(unsigned int, nr, VTMEM_NR_EVENTS); i++)
-			vtmem_event_offer(vt, &vt->events[i]);
+			vtmem_event_offer(vt, vt->events + i * PAGE_SIZE);
 	}
 	return 0;
 

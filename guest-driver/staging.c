@@ -121,6 +121,24 @@ static void vtmem_submit(struct vtmem_staging *s)
 }
 
 /*
+ * Under s->lock. Ring for batches that are full when half of them are under way: gets,
+ * whose exits execute what is on queue 0 too, often come first. Promised pages are
+ * promised again only when their batch was executed, so not when few are left.
+ */
+static void vtmem_ring_in_time(struct vtmem_staging *s)
+{
+	struct vtmem *vt = s->vt;
+	unsigned int under_way = 0, i;
+
+	for (i = 0; i < vt->nr_batches; i++)
+		under_way += READ_ONCE(s->batches[i].state) ==
+			     VTMEM_BATCH_IN_FLIGHT;
+	if (2 * under_way >= vt->nr_batches ||
+	    atomic64_read(&vt->credit) < 2 * VTMEM_BATCH_OPS)
+		vtmem_put_notify(vt);
+}
+
+/*
  * Under s->lock. A batch with room for an operation, and for a page if with_page, or
  * NULL when all of them are under way.
  */
@@ -135,7 +153,7 @@ static struct vtmem_batch *vtmem_open(struct vtmem_staging *s, bool with_page)
 		return b;
 	if (b) {
 		vtmem_submit(s);
-		vtmem_put_notify(vt);
+		vtmem_ring_in_time(s);
 	}
 
 	for (pass = 0; pass < 2; pass++) {
@@ -256,7 +274,7 @@ static bool vtmem_stage(struct vtmem *vt, u16 type, const struct vtmem_key *key,
 	}
 	if (b->nr_ops == VTMEM_BATCH_OPS) {
 		vtmem_submit(s);
-		vtmem_put_notify(vt);
+		vtmem_ring_in_time(s);
 	}
 	if (!timer_pending(&s->timer))
 		mod_timer(&s->timer,

@@ -58,6 +58,7 @@ typedef uint8_t __u8;
 #define VTMEM_F_PERSISTENT	1	/* persistent pools, credit */
 #define VTMEM_F_FLUSH_RANGE	2	/* VTMEM_OP_FLUSH_RANGE */
 #define VTMEM_F_EVENTS		3	/* queue 2 is served */
+#define VTMEM_F_EVICTIONS	4	/* VTMEM_EV_EVICTED; needs VTMEM_F_EVENTS */
 
 /* Operations. The device answers any other type VTMEM_S_UNSUPPORTED. */
 #define VTMEM_OP_NOP		0	/* nothing; on queue 1, a barrier for queue 0 */
@@ -118,11 +119,24 @@ struct vtmem_result {
 
 /* Events on queue 2; the driver ignores types that it does not know. */
 #define VTMEM_EV_CREDIT		1	/* value: persistent puts promised in addition */
+#define VTMEM_EV_EVICTED	2	/* count times struct vtmem_evicted follows */
 
 struct vtmem_event {
 	__le32 type;		/* VTMEM_EV_* */
-	__le32 reserved;	/* 0 */
+	__le32 count;		/* VTMEM_EV_EVICTED: records that follow; else 0 */
 	__le64 value;
+};
+
+/*
+ * Ephemeral pages [index, index + count) of an object that the host has dropped. A hint:
+ * it may come late, after a page was put again, or never. The device packs as many
+ * records into a buffer as fit, and waits until it can fill one.
+ */
+struct vtmem_evicted {
+	__le32 pool;
+	__le32 count;
+	__u8 object[VTMEM_OBJECT_SIZE];
+	__le64 index;
 };
 
 #endif /* VIRTIO_TMEM_WIRE_H */

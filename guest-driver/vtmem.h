@@ -6,6 +6,8 @@
  *   queue.c       descriptor chains on the virtqueues; a device that misbehaves
  *   staging.c     per-CPU batches of puts and flushes, order per object
  *   cleancache.c  which pages are put, got and flushed
+ *   admission.c   which of them are worth a copy
+ *   presence.c    which of them the host may hold
  *   mounts.c      which file systems take part; one ephemeral pool for each
  *   hooks.c       attaching to and detaching from the page cache
  *   compat/       everything that depends on the kernel's version
@@ -23,6 +25,7 @@
  *         vtmem.put_lock                          (queue 0)
  *         vtmem.get_lock                          (queue 1)
  *           vtmem_swap.lock                       (failed batches, deferred bios)
+ *             buckets of the presence index
  */
 #ifndef VTMEM_H
 #define VTMEM_H
@@ -45,7 +48,9 @@
 #define VTMEM_BATCH_OPS		64
 /* Pieces of memory that one chain on queue 1 can fill. */
 #define VTMEM_GET_SEGS		128
-#define VTMEM_NR_EVENTS		16
+#define VTMEM_NR_EVENTS		4
+/* Readahead never asks for more pages at once, 2 MiB (force_page_cache_ra()). */
+#define VTMEM_WINDOW		512
 #define VTMEM_OWNER_BITS	12
 
 struct vtmem_swap;
@@ -128,7 +133,7 @@ struct vtmem {
 	struct vtmem_staging *staging;
 	atomic_t *owner;
 
-	struct vtmem_event *events;
+	void *events;			/* VTMEM_NR_EVENTS buffers of a page */
 	spinlock_t event_lock;		/* queue 2 */
 
 	struct vtmem_swap *swap;
@@ -201,6 +206,27 @@ void vtmem_cc_flush_pages(struct inode *inode, pgoff_t index, u64 nr);
 void vtmem_cc_flush_inode(struct inode *inode);
 void vtmem_cc_distrust(struct inode *inode);
 
+/* presence.c: any context */
+bool vtmem_presence_fits(u64 index);
+bool vtmem_presence_set(const struct vtmem_key *key, struct vtmem_key *victim,
+			u64 *nr);
+unsigned int vtmem_presence_window(const struct vtmem_key *key, unsigned int nr,
+				   unsigned long *present);
+bool vtmem_presence_clear(const struct vtmem_key *key, u64 nr);
+void vtmem_presence_forget(u32 pool);
+u64 vtmem_presence_pages(void);
+u64 vtmem_presence_bytes(void);
+int vtmem_presence_init(void);
+void vtmem_presence_exit(void);
+
+/* admission.c */
+void vtmem_admission_read(const struct vtmem_key *key, unsigned int nr,
+			  const unsigned long *held, bool goes_on);
+bool vtmem_admission_put(const struct vtmem_key *key, bool workingset);
+void vtmem_admission_evicted(const struct vtmem_key *key, u64 nr);
+int vtmem_admission_init(void);
+void vtmem_admission_exit(void);
+
 /* mounts.c */
 struct vtmem_mount {
 	struct hlist_node hash;
@@ -250,13 +276,18 @@ enum vtmem_stat {
 	VTMEM_PUTS,
 	VTMEM_PUTS_REFUSED,
 	VTMEM_PUTS_SKIPPED,
+	VTMEM_PUTS_UNWORTHY,
 	VTMEM_GETS,
 	VTMEM_HITS,
 	VTMEM_MISSES,
+	VTMEM_MISSES_LOCAL,
 	VTMEM_FLUSH_PAGES,
 	VTMEM_FLUSH_RANGES,
 	VTMEM_FLUSH_OBJECTS,
 	VTMEM_FLUSHES_MERGED,
+	VTMEM_FLUSHES_LOCAL,
+	VTMEM_PRESENCE_FULL,
+	VTMEM_EVICTIONS,
 	VTMEM_CHAINS_PUT,
 	VTMEM_CHAINS_GET,
 	VTMEM_DOORBELLS_PUT,

@@ -43,9 +43,6 @@
 #include "../vtmem.h"
 #include "compat.h"
 
-/* Readahead never asks for more than 2 MiB at once (force_page_cache_ra()). */
-#define VTMEM_WINDOW		512
-
 enum {
 	VTMEM_HOOK_READ_PAGES,
 	VTMEM_HOOK_READ_FOLIO,

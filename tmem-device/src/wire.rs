@@ -31,6 +31,8 @@ pub const F_PERSISTENT: u32 = 1;
 pub const F_FLUSH_RANGE: u32 = 2;
 /// Feature bit: the event queue is served.
 pub const F_EVENTS: u32 = 3;
+/// Feature bit: evictions are reported; needs [`F_EVENTS`].
+pub const F_EVICTIONS: u32 = 4;
 
 /// Operation: nothing; on the get queue a barrier for the put queue.
 pub const OP_NOP: u16 = 0;
@@ -69,6 +71,9 @@ pub const S_IOERR: u32 = 5;
 
 /// Event: further credit; its value is a number of pages.
 pub const EV_CREDIT: u32 = 1;
+
+/// Event: ephemeral pages were evicted; `count` times [`Evicted`] follows.
+pub const EV_EVICTED: u32 = 2;
 
 /// The device's configuration space (`struct vtmem_config`).
 #[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -136,8 +141,22 @@ pub struct OpResult {
 pub struct Event {
     /// `EV_*`; a C field named `type`.
     pub kind: U32,
-    /// Zero.
-    pub reserved: U32,
+    /// Of [`EV_EVICTED`], the records that follow; else zero.
+    pub count: U32,
     /// Depends on the type.
     pub value: U64,
+}
+
+/// Pages of one object, next to each other, that were evicted (`struct vtmem_evicted`).
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Evicted {
+    /// The pool's id.
+    pub pool: U32,
+    /// How many pages.
+    pub count: U32,
+    /// The object's id.
+    pub object: [u8; OBJECT_SIZE],
+    /// The first page's index.
+    pub index: U64,
 }

@@ -79,8 +79,17 @@ fn rust_layout() -> Layout {
         "vtmem_event",
         wire::Event,
         "type" = kind,
-        "reserved" = reserved,
+        "count" = count,
         "value" = value
+    );
+    structure!(
+        layout,
+        "vtmem_evicted",
+        wire::Evicted,
+        "pool" = pool,
+        "count" = count,
+        "object" = object,
+        "index" = index
     );
     constants!(
         layout,
@@ -96,6 +105,7 @@ fn rust_layout() -> Layout {
         F_PERSISTENT,
         F_FLUSH_RANGE,
         F_EVENTS,
+        F_EVICTIONS,
         OP_NOP,
         OP_PUT,
         OP_GET,
@@ -113,6 +123,7 @@ fn rust_layout() -> Layout {
         S_INVALID,
         S_IOERR,
         EV_CREDIT,
+        EV_EVICTED,
     );
     layout
 }

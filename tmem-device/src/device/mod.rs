@@ -27,6 +27,7 @@ pub use stats::TmemStats;
 
 use crate::pool::{Guest, HostPool};
 use crate::wire;
+use event::EventSender;
 use request::{Executor, Negotiated};
 use ring::Ring;
 use stats::{Counters, count};
@@ -40,7 +41,8 @@ const QUEUE_SIZES: [u16; wire::NR_QUEUES] = [256, 256, 64];
 const FEATURES: u64 = 1 << wire::F_EPHEMERAL
     | 1 << wire::F_PERSISTENT
     | 1 << wire::F_FLUSH_RANGE
-    | 1 << wire::F_EVENTS;
+    | 1 << wire::F_EVENTS
+    | 1 << wire::F_EVICTIONS;
 
 /// VIRTIO_F_RING_EVENT_IDX, virtio 1.2, chapter 6.
 const F_RING_EVENT_IDX: u32 = 29;
@@ -86,7 +88,7 @@ struct Active<M> {
     memory: M,
     put: Ring,
     get: Ring,
-    event: Option<Ring>,
+    event: Option<EventSender>,
     executor: Executor,
     negotiated: Negotiated,
 }
@@ -176,12 +178,14 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
         if !negotiated.persistent {
             self.guest.revoke_credit();
         }
+        self.guest
+            .note_evictions(events && has(wire::F_EVICTIONS));
         let [put, get, event] = queues;
         *self.lock() = Some(Active {
             memory: mem,
             put: Ring::new(wire::QUEUE_PUT, put),
             get: Ring::new(wire::QUEUE_GET, get),
-            event: events.then(|| Ring::new(wire::QUEUE_EVENT, event)),
+            event: events.then(|| EventSender::new(Ring::new(wire::QUEUE_EVENT, event))),
             executor: Executor::new(negotiated),
             negotiated,
         });
@@ -235,8 +239,8 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
     /// the one to make when pages of *other* guests of the pool were freed.
     pub fn serve_event_queue(&self) -> Result<Signal, DeviceError> {
         self.serve(|active, memory| {
-            if let Some(ring) = &mut active.event {
-                ring.enable_doorbell(memory)?;
+            if let Some(events) = &mut active.event {
+                events.ring().enable_doorbell(memory)?;
             }
             Ok(false)
         })
@@ -255,7 +259,11 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
 
     /// The figures of this device, and of the pool behind it.
     pub fn stats(&self) -> TmemStats {
-        self.counters.with_pool(self.guest.host_pool().stats())
+        let pool = self.guest.host_pool().stats();
+        TmemStats {
+            evictions_forgotten: self.guest.evictions_forgotten(),
+            ..self.counters.with_pool(pool)
+        }
     }
 
     /// Runs `f` on the queues, if the device is active; `f` says whether to call it again. An error
@@ -272,11 +280,12 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
         let result = f(active, &memory).and_then(|again| {
             let mut interrupt = active.put.wants_interrupt(&*memory)?;
             interrupt |= active.get.wants_interrupt(&*memory)?;
-            if let Some(ring) = &mut active.event {
+            if let Some(events) = &mut active.event {
                 if active.negotiated.persistent {
-                    event::offer_credit(ring, &*memory, &self.guest, &self.counters)?;
+                    events.offer_credit(&*memory, &self.guest, &self.counters)?;
                 }
-                interrupt |= ring.wants_interrupt(&*memory)?;
+                events.report_evictions(&*memory, &self.guest, &self.counters)?;
+                interrupt |= events.ring().wants_interrupt(&*memory)?;
             }
             Ok(Signal { interrupt, again })
         });

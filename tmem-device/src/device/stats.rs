@@ -31,6 +31,8 @@ pub struct TmemStats {
     pub get_doorbells: u64,
     /// Events sent to the driver.
     pub events: u64,
+    /// Evicted pages that the driver was not told of, because it offered no buffers for events.
+    pub evictions_forgotten: u64,
     /// Ephemeral pages that the pool (all its guests) dropped to make room.
     pub evictions: u64,
     /// Pages that the pool (all its guests) holds now.
@@ -74,6 +76,7 @@ impl Counters {
             put_doorbells: self.put_doorbells.load(Relaxed),
             get_doorbells: self.get_doorbells.load(Relaxed),
             events: self.events.load(Relaxed),
+            evictions_forgotten: 0,
             evictions: pool.evictions,
             stored_pages: pool.stored_pages,
             stored_bytes: pool.stored_bytes,

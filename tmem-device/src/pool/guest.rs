@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
+use super::evictions::{Evicted, EvictionLog};
 use super::key::{Key, ObjectId, object_words};
 use super::{HostPool, Page, PoolError, PoolKind, trim};
 use crate::wire::PAGE_SIZE;
@@ -15,6 +16,7 @@ pub struct Guest {
     pool: Arc<HostPool>,
     id: u32,
     pools: RwLock<Pools>,
+    evictions: Arc<EvictionLog>,
 }
 
 #[derive(Default)]
@@ -32,7 +34,13 @@ impl HostPool {
             .next_guest
             .fetch_update(Relaxed, Relaxed, |id| id.checked_add(1))
             .ok()?;
+        let evictions = Arc::<EvictionLog>::default();
+        self.eviction_logs
+            .write()
+            .expect("no thread panics while it holds the logs")
+            .insert(id, Arc::clone(&evictions));
         Some(Guest {
+            evictions,
             pool: Arc::clone(self),
             id,
             pools: RwLock::default(),
@@ -89,6 +97,7 @@ impl Guest {
             flushed += self.pool.flush_pool(self.id, pool, kind);
         }
         self.pool.ledger.revoke(self.id);
+        self.evictions.set_wanted(false);
         if flushed >= TRIM_PAGES {
             trim::return_free_memory();
         }
@@ -174,6 +183,27 @@ impl Guest {
         self.pool.ledger.revoke(self.id);
     }
 
+    /// Whether evictions of the guest's pages are noted from now on; what was noted before is forgotten.
+    pub fn note_evictions(&self, wanted: bool) {
+        self.evictions.set_wanted(wanted);
+    }
+
+    /// Runs of evicted pages that [`Guest::take_evictions`] would yield now.
+    pub fn evictions_waiting(&self) -> usize {
+        self.evictions.waiting()
+    }
+
+    /// Pages whose eviction was noted and forgotten again, because nobody fetched it in time.
+    pub fn evictions_forgotten(&self) -> u64 {
+        self.evictions.forgotten()
+    }
+
+    /// Moves at most `limit` runs of pages that were evicted to the end of `to`, the earliest first. A page among
+    /// them may have been put again since.
+    pub fn take_evictions(&self, limit: usize, to: &mut Vec<Evicted>) {
+        self.evictions.take(limit, to);
+    }
+
     fn with<R>(
         &self,
         pool: u32,
@@ -201,5 +231,8 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.reset();
+        if let Ok(mut logs) = self.pool.eviction_logs.write() {
+            logs.remove(&self.id);
+        }
     }
 }

@@ -23,6 +23,15 @@ pub(super) fn object_words(object: &ObjectId) -> ObjectWords {
     std::array::from_fn(|at| u64::from_le_bytes(words[at]))
 }
 
+pub(super) fn object_bytes(words: &ObjectWords) -> ObjectId {
+    let mut object = [0; OBJECT_SIZE];
+    let (chunks, _) = object.as_chunks_mut();
+    for (chunk, word) in chunks.iter_mut().zip(words) {
+        *chunk = word.to_le_bytes();
+    }
+    object
+}
+
 impl Key {
     /// A number that is the same for all pages of an object, and the same in every run. A guest can choose
     /// objects that collide; they share a lock then, which costs time to that guest above all.

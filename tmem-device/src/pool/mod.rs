@@ -8,8 +8,8 @@
 //! The pool charges each page its stored bytes and [`PAGE_METADATA`], an upper bound of what the
 //! structures around it take, and never stores what would exceed [`PoolConfig::size`]. Beyond
 //! that come 16 shards with at most two spare slab chunks each (360 KiB together), 13 KiB of
-//! scratch space and at most 264 KiB of free pieces for each thread that puts or frees, a few
-//! dozen bytes for each of a guest's pools (at most [`PoolConfig::max_pools`]), and what the
+//! scratch space and at most 264 KiB of free pieces for each thread that puts or frees,
+//! 400 KiB for the log of a guest's evictions, a few dozen bytes for each of a guest's pools (at most [`PoolConfig::max_pools`]), and what the
 //! process's allocator loses: 0 to 3 % in `tests/memory_bound.rs`, which fails beyond 12 %,
 //! because data is kept in pieces of one length.
 //! Empty objects take nothing: an object exists only as the keys of its pages.
@@ -17,6 +17,7 @@
 //! guest gone) the pool asks the C library to give whole free pages back to the kernel.
 
 mod codec;
+mod evictions;
 mod guest;
 mod key;
 mod ledger;
@@ -27,17 +28,20 @@ mod squeeze;
 mod stats;
 mod trim;
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 pub use codec::Page;
+pub use evictions::Evicted;
 pub use guest::Guest;
 pub use key::ObjectId;
 pub use ledger::{PAGE_METADATA, WORST_PAGE};
 pub use stats::PoolStats;
 
 use codec::Stored;
+use evictions::EvictionLog;
 use key::Key;
 use ledger::{Admission, Ledger};
 use lru::List;
@@ -106,6 +110,8 @@ pub struct HostPool {
     config: PoolConfig,
     ledger: Ledger,
     shards: Vec<Shard>,
+    /// Of each guest.
+    eviction_logs: RwLock<BTreeMap<u32, Arc<EvictionLog>>>,
     stamp: AtomicU64,
     next_guest: AtomicU32,
 }
@@ -117,6 +123,7 @@ impl HostPool {
         Arc::new(HostPool {
             ledger: Ledger::new(config.size, config.credit),
             shards: (0..SHARDS).map(|_| Shard::new()).collect(),
+            eviction_logs: RwLock::default(),
             stamp: AtomicU64::new(0),
             next_guest: AtomicU32::new(0),
             config,
@@ -250,7 +257,17 @@ impl HostPool {
             self.ledger.evicted(entry.stored.data_bytes());
             Some(entry)
         });
-        evicted.is_some()
+        let Some(entry) = evicted else {
+            return false;
+        };
+        let logs = self
+            .eviction_logs
+            .read()
+            .expect("no thread panics while it holds the logs");
+        if let Some(log) = logs.get(&entry.key.guest) {
+            log.add(&entry.key);
+        }
+        true
     }
 
     /// Writes the page to `page` if it is there; an ephemeral one is removed.

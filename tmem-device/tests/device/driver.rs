@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tmem_device::device::TmemDevice;
 use tmem_device::pool::HostPool;
-use tmem_device::wire::{self, Event, Op, OpResult, PAGE_SIZE, ReqHdr, RespHdr};
+use tmem_device::wire::{self, Event, Evicted, Op, OpResult, PAGE_SIZE, ReqHdr, RespHdr};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use zerocopy::{FromBytes, IntoBytes};
@@ -98,6 +98,11 @@ impl Request {
     pub fn put(mut self, pool: u32, object: u8, index: u64, fill: u8) -> Self {
         self.pages.push(page(fill));
         self.op(wire::OP_PUT, pool, object, index, 0)
+    }
+
+    /// The contents of the put number `put`.
+    pub fn page_mut(&mut self, put: usize) -> &mut [u8; PAGE_SIZE] {
+        &mut self.pages[put]
     }
 
     pub fn get(self, pool: u32, object: u8, index: u64) -> Self {
@@ -381,8 +386,44 @@ impl Driver {
         self.memory
             .read_slice(event.as_mut_bytes(), GuestAddress(address))
             .expect("in memory");
-        assert_eq!(event.reserved.get(), 0);
+        assert_eq!(event.count.get(), 0);
         Some((event.kind.get(), event.value.get()))
+    }
+
+    /// Offers a buffer for an event and `records` records of evicted pages; returns its address.
+    pub fn offer_eviction_buffer(&mut self, records: usize) -> u64 {
+        let length = size_of::<Event>() + records * size_of::<Evicted>();
+        let (head, addresses) = self.chain(wire::QUEUE_EVENT, &[(&vec![0; length], WRITE)]);
+        self.queues[usize::from(wire::QUEUE_EVENT)].offer(&self.memory, head);
+        addresses[0]
+    }
+
+    /// The evictions that the device reported in the oldest buffer, as (pool, index, count).
+    pub fn take_evictions(&mut self, address: u64) -> Option<Vec<(u32, u64, u32)>> {
+        let (_, length) = self.queues[usize::from(wire::QUEUE_EVENT)].take_used(&self.memory)?;
+        let mut event = Event::default();
+        self.memory
+            .read_slice(event.as_mut_bytes(), GuestAddress(address))
+            .expect("in memory");
+        assert_eq!(event.kind.get(), wire::EV_EVICTED);
+        let count = event.count.get() as usize;
+        assert_eq!(
+            length as usize,
+            size_of::<Event>() + count * size_of::<Evicted>()
+        );
+        let mut records = vec![Evicted::default(); count];
+        let from = GuestAddress(address + size_of::<Event>() as u64);
+        self.memory
+            .read_slice(records.as_mut_bytes(), from)
+            .expect("in memory");
+        let short = |record: &Evicted| {
+            (
+                record.pool.get(),
+                record.index.get(),
+                record.count.get(),
+            )
+        };
+        Some(records.iter().map(short).collect())
     }
 
     /// The credit in configuration space.

@@ -2,5 +2,6 @@
 
 mod doorbells;
 mod driver;
+mod evictions;
 mod hostile_rings;
 mod operations;
