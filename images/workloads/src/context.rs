@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 use vtmem_workloads::mark::Marker;
-use vtmem_workloads::workload::Workload;
+use vtmem_workloads::workload::{Finished, Outcome, Workload};
 
 /// Parameters of a run.
 #[derive(Debug)]
@@ -38,6 +38,38 @@ impl Context {
         let nanoseconds = start.elapsed().as_nanos() as u64;
         self.marker.mark(workload.end_mark());
         Ok((nanoseconds, result?))
+    }
+
+    /// As [`Context::measure`], for a workload of passes: calls `pass` with the number of each. Bytes that are verified
+    /// in none of them, and their time, are for the caller to add.
+    ///
+    /// # Errors
+    /// Those of `pass`.
+    pub fn measure_passes(
+        &self,
+        workload: Workload,
+        mut pass: impl FnMut(usize) -> io::Result<Outcome>,
+    ) -> io::Result<Finished> {
+        let mut passes = Vec::with_capacity(workload.passes().len());
+        let (nanoseconds, ()) = self.measure(workload, || {
+            for number in 0..workload.passes().len() {
+                self.marker.mark(workload.pass_mark(number));
+                let start = Instant::now();
+                let mut outcome = pass(number)?;
+                outcome.nanoseconds = start.elapsed().as_nanos() as u64;
+                passes.push(outcome);
+            }
+            Ok(())
+        })?;
+        Ok(Finished {
+            total: Outcome {
+                nanoseconds,
+                operations: passes.iter().map(|pass| pass.operations).sum(),
+                bytes_verified: passes.iter().map(|pass| pass.bytes_verified).sum(),
+                bytes_corrupt: passes.iter().map(|pass| pass.bytes_corrupt).sum(),
+            },
+            passes,
+        })
     }
 }
 

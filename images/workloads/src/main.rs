@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use vtmem_workloads::mark::Marker;
-use vtmem_workloads::workload::{FAILURE_PREFIX, Outcome, START_PREFIX, Workload};
+use vtmem_workloads::workload::{FAILURE_PREFIX, Finished, START_PREFIX, Workload};
 
 /// A guest of `vtmem compare` has this much memory when nothing else is asked for.
 const DEFAULT_MEM: u64 = 96 << 20;
@@ -91,7 +91,7 @@ fn torture(mut args: Args) -> Result<ExitCode, String> {
         directory: args.take("dir", PathBuf::from("/data/torture"))?,
     };
     args.finish()?;
-    let all_right = report("torture", torture::run(&options));
+    let all_right = report("torture", torture::run(&options).map(Finished::from));
     Ok(if all_right {
         ExitCode::SUCCESS
     } else {
@@ -111,19 +111,22 @@ fn on_files(name: &str, mut args: Args) -> Result<ExitCode, String> {
     } else {
         options.check()
     };
-    Ok(if report(name, outcome) {
+    Ok(if report(name, outcome.map(Finished::from)) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
 }
 
-/// Prints the line that says how a workload went; returns whether it went well.
-fn report(name: &str, outcome: io::Result<Outcome>) -> bool {
-    match outcome {
-        Ok(outcome) => {
-            println!("{}", outcome.line(name));
-            outcome.bytes_corrupt == 0
+/// Prints the lines that say how a workload went; returns whether it went well.
+fn report(name: &str, finished: io::Result<Finished>) -> bool {
+    match finished {
+        Ok(finished) => {
+            for (number, pass) in finished.passes.iter().enumerate() {
+                println!("{}", pass.pass_line(name, number));
+            }
+            println!("{}", finished.total.line(name));
+            finished.total.bytes_corrupt == 0
         }
         Err(error) => {
             println!("{FAILURE_PREFIX}{name}: {error}");

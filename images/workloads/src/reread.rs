@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use vtmem_workloads::content::{PAGE_SIZE, corrupt_bytes};
 use vtmem_workloads::dataset::{FILE_PAGES, Set};
 use vtmem_workloads::random::Random;
-use vtmem_workloads::workload::{Outcome, Workload};
+use vtmem_workloads::workload::{Finished, Outcome, Workload};
 use vtmem_workloads::zipf::Zipf;
 
 /// Pages of a block, the unit of popularity and of reading.
@@ -22,7 +22,7 @@ const READS_PER_TWO_BLOCKS: u64 = 5;
 ///
 /// # Errors
 /// A file that is missing, too short or unreadable.
-pub fn run(context: &Context) -> io::Result<Outcome> {
+pub fn run(context: &Context) -> io::Result<Finished> {
     let count = Set::Reread.file_count(context.guest_mem);
     let mut files = Vec::new();
     for index in 0..count {
@@ -34,30 +34,25 @@ pub fn run(context: &Context) -> io::Result<Outcome> {
     let blocks = count * blocks_per_file;
     let zipf = Zipf::new(blocks, EXPONENT, context.seed);
     let mut random = Random::new(context.seed, u64::from(Workload::Reread.begin_mark()));
-    let operations = u64::from(blocks) * READS_PER_TWO_BLOCKS / 2;
+    let passes = Workload::Reread.passes().len() as u64;
+    let operations = u64::from(blocks) * READS_PER_TWO_BLOCKS / 2 / passes;
 
-    let (nanoseconds, (bytes_verified, bytes_corrupt)) =
-        context.measure(Workload::Reread, || {
-            let mut buffer = [0; BLOCK_PAGES as usize * PAGE_SIZE];
-            let (mut verified, mut corrupt) = (0, 0);
-            for _ in 0..operations {
-                let block = zipf.pick(&mut random);
-                let (number, file) = &files[(block / blocks_per_file) as usize];
-                let first = block % blocks_per_file * BLOCK_PAGES;
-                file.read_exact_at(&mut buffer, u64::from(first) * PAGE_SIZE as u64)
-                    .map_err(about(format_args!("file {number} page {first}")))?;
-                let (found, _) = buffer.as_chunks::<PAGE_SIZE>();
-                for (page, found) in (first..).zip(found) {
-                    corrupt += corrupt_bytes(context.seed, *number, page, found);
-                }
-                verified += buffer.len() as u64;
+    context.measure_passes(Workload::Reread, |_| {
+        let mut buffer = [0; BLOCK_PAGES as usize * PAGE_SIZE];
+        let mut outcome = Outcome::default();
+        for _ in 0..operations {
+            let block = zipf.pick(&mut random);
+            let (number, file) = &files[(block / blocks_per_file) as usize];
+            let first = block % blocks_per_file * BLOCK_PAGES;
+            file.read_exact_at(&mut buffer, u64::from(first) * PAGE_SIZE as u64)
+                .map_err(about(format_args!("file {number} page {first}")))?;
+            let (found, _) = buffer.as_chunks::<PAGE_SIZE>();
+            for (page, found) in (first..).zip(found) {
+                outcome.bytes_corrupt += corrupt_bytes(context.seed, *number, page, found);
             }
-            Ok((verified, corrupt))
-        })?;
-    Ok(Outcome {
-        nanoseconds,
-        operations,
-        bytes_verified,
-        bytes_corrupt,
+            outcome.bytes_verified += buffer.len() as u64;
+            outcome.operations += 1;
+        }
+        Ok(outcome)
     })
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use vtmem_workloads::content::{PAGE_SIZE, corrupt_bytes};
 use vtmem_workloads::dataset::Set;
-use vtmem_workloads::workload::{Outcome, Workload};
+use vtmem_workloads::workload::{Finished, Outcome, Workload};
 
 /// Bytes of one read.
 const READ_SIZE: usize = 64 * 1024;
@@ -15,7 +15,7 @@ const READ_SIZE: usize = 64 * 1024;
 ///
 /// # Errors
 /// A file that is missing, too short or unreadable.
-pub fn run(context: &Context) -> io::Result<Outcome> {
+pub fn run(context: &Context) -> io::Result<Finished> {
     let (nanoseconds, totals) = context.measure(Workload::Scan, || {
         let mut buffer = vec![0; READ_SIZE];
         let mut totals = Outcome::default();
@@ -38,8 +38,8 @@ pub fn run(context: &Context) -> io::Result<Outcome> {
         }
         Ok(totals)
     })?;
-    Ok(Outcome {
+    Ok(Finished::from(Outcome {
         nanoseconds,
         ..totals
-    })
+    }))
 }

@@ -9,10 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use vtmem_workloads::dataset::{SOURCE_DIR, SOURCE_EXPECT};
 use vtmem_workloads::source::{Checksum, Expectation, Matches};
-use vtmem_workloads::workload::{Outcome, Workload};
-
-/// How often the tree is searched.
-const SEARCHES: u64 = 2;
+use vtmem_workloads::workload::{Finished, Outcome, Workload};
 
 /// Files that are on their way together when the tree is verified: one by one, most of the time would be waiting.
 const READ_AHEAD: usize = 32;
@@ -21,17 +18,20 @@ const READ_AHEAD: usize = 32;
 ///
 /// # Errors
 /// grep that cannot be run or fails, a file that is missing or unreadable, and matches that are not those expected.
-pub fn run(context: &Context) -> io::Result<Outcome> {
+pub fn run(context: &Context) -> io::Result<Finished> {
     let path = context.data.join(SOURCE_EXPECT);
     let expected = File::open(&path)
         .and_then(Expectation::from_text)
         .map_err(about(path.display()))?;
     let tree = context.data.join(SOURCE_DIR);
 
-    let (nanoseconds, found) = context.measure(Workload::Source, || {
-        (0..SEARCHES)
-            .map(|_| search(&tree, &expected.pattern))
-            .collect::<io::Result<Vec<_>>>()
+    let mut found = Vec::new();
+    let mut finished = context.measure_passes(Workload::Source, |_| {
+        found.push(search(&tree, &expected.pattern)?);
+        Ok(Outcome {
+            operations: expected.files.len() as u64,
+            ..Outcome::default()
+        })
     })?;
 
     drop_caches();
@@ -59,12 +59,9 @@ pub fn run(context: &Context) -> io::Result<Outcome> {
             bytes_corrupt += 1;
         }
     }
-    Ok(Outcome {
-        nanoseconds,
-        operations: SEARCHES * expected.files.len() as u64,
-        bytes_verified: expected.bytes(),
-        bytes_corrupt,
-    })
+    finished.total.bytes_verified = expected.bytes();
+    finished.total.bytes_corrupt = bytes_corrupt;
+    Ok(finished)
 }
 
 fn search(tree: &Path, pattern: &str) -> io::Result<Matches> {

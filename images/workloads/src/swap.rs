@@ -6,7 +6,7 @@ use crate::mapping::Mapping;
 use std::io;
 use vtmem_workloads::content::{PAGE_SIZE, corrupt_bytes, fill_page};
 use vtmem_workloads::random::{Random, mix};
-use vtmem_workloads::workload::{Outcome, Workload};
+use vtmem_workloads::workload::{Finished, Outcome, Workload};
 
 /// The working set's number among the files whose content is generated.
 const FILE: u32 = u32::MAX;
@@ -15,7 +15,7 @@ const FILE: u32 = u32::MAX;
 ///
 /// # Errors
 /// The working set cannot be mapped.
-pub fn run(context: &Context) -> io::Result<Outcome> {
+pub fn run(context: &Context) -> io::Result<Finished> {
     let pages = usize::try_from(context.guest_mem / 2 * 3).unwrap_or(usize::MAX) / PAGE_SIZE;
     let mut set =
         Mapping::anonymous(pages).map_err(about(format_args!("working set of {pages} pages")))?;
@@ -49,10 +49,10 @@ pub fn run(context: &Context) -> io::Result<Outcome> {
         }
         Ok(totals)
     })?;
-    Ok(Outcome {
+    Ok(Finished::from(Outcome {
         nanoseconds,
         ..totals
-    })
+    }))
 }
 
 /// What a page's content depends on besides its place: each version is another one.

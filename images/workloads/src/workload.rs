@@ -4,6 +4,8 @@ use std::fmt;
 
 /// What begins a line that says which workload starts.
 pub const START_PREFIX: &str = "vtmem-start: ";
+/// What begins a line with the result of one pass of a workload; JSON follows.
+pub const PASS_PREFIX: &str = "vtmem-pass: ";
 /// What begins a line with a result on the guest's console; JSON follows.
 pub const RESULT_PREFIX: &str = "vtmem-result: ";
 /// What begins a line that says why a workload did not finish.
@@ -57,6 +59,20 @@ impl Workload {
         0x10 + self.number()
     }
 
+    /// The names of the workload's passes, if it has more than one: first everything is new, then nothing is.
+    pub fn passes(self) -> &'static [&'static str] {
+        match self {
+            Self::Reread | Self::Source => &["cold", "warm"],
+            Self::Scan | Self::Swap => &[],
+        }
+    }
+
+    /// The mark that a guest sets right before pass number `pass`, below 8, of the workload. It ends where the next one
+    /// begins, or with the workload.
+    pub fn pass_mark(self, pass: usize) -> u8 {
+        0x20 + self.number() * 8 + pass as u8
+    }
+
     /// The mark that a guest sets right after the workload.
     pub fn end_mark(self) -> u8 {
         0x80 + self.number()
@@ -69,10 +85,10 @@ impl fmt::Display for Workload {
     }
 }
 
-/// What a finished workload has to say.
+/// What a finished workload, or one of its passes, has to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Time between the two marks by the guest's monotonic clock.
+    /// Time between its two marks by the guest's monotonic clock.
     pub nanoseconds: u64,
     /// Reads, writes or searches done; the same for the same seed.
     pub operations: u64,
@@ -85,11 +101,40 @@ pub struct Outcome {
 impl Outcome {
     /// The console line that reports this outcome.
     pub fn line(&self, workload: &str) -> String {
+        format!("{RESULT_PREFIX}{{\"workload\":\"{workload}\",{}}}", self.fields())
+    }
+
+    /// The console line that reports this outcome as that of a pass.
+    pub fn pass_line(&self, workload: &str, pass: usize) -> String {
         format!(
-            "{RESULT_PREFIX}{{\"workload\":\"{workload}\",\"nanoseconds\":{},\"operations\":{},\
-             \"bytes_verified\":{},\"bytes_corrupt\":{}}}",
+            "{PASS_PREFIX}{{\"workload\":\"{workload}\",\"pass\":{pass},{}}}",
+            self.fields()
+        )
+    }
+
+    fn fields(&self) -> String {
+        format!(
+            "\"nanoseconds\":{},\"operations\":{},\"bytes_verified\":{},\"bytes_corrupt\":{}",
             self.nanoseconds, self.operations, self.bytes_verified, self.bytes_corrupt
         )
+    }
+}
+
+/// A whole workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// All of it.
+    pub total: Outcome,
+    /// Its passes, as [`Workload::passes`] names them.
+    pub passes: Vec<Outcome>,
+}
+
+impl From<Outcome> for Finished {
+    fn from(total: Outcome) -> Self {
+        Self {
+            total,
+            passes: Vec::new(),
+        }
     }
 }
 

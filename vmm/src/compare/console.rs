@@ -1,7 +1,9 @@
 //! What a guest says on its console.
 
 use serde::Deserialize;
-use vtmem_workloads::workload::{FAILURE_PREFIX, Outcome, RESULT_PREFIX, START_PREFIX, Workload};
+use vtmem_workloads::workload::{
+    FAILURE_PREFIX, Outcome, PASS_PREFIX, RESULT_PREFIX, START_PREFIX, Workload,
+};
 
 /// Lines kept for the message when a guest dies.
 const LAST_LINES: usize = 8;
@@ -13,6 +15,8 @@ const LONGEST_LINE: usize = 4096;
 pub enum Event {
     /// A workload starts.
     Started(Workload),
+    /// A pass of a workload, by its number, went so.
+    Passed(Workload, usize, Outcome),
     /// A workload finished.
     Finished(Workload, Outcome),
     /// A workload, or the guest before any of them, gave up; why.
@@ -31,6 +35,7 @@ impl Event {
     pub fn line(&self) -> String {
         match self {
             Event::Started(workload) => format!("{START_PREFIX}{workload}"),
+            Event::Passed(workload, pass, outcome) => outcome.pass_line(workload.name(), *pass),
             Event::Finished(workload, outcome) => outcome.line(workload.name()),
             Event::Failed(Some(workload), why) => format!("{FAILURE_PREFIX}{workload}: {why}"),
             Event::Failed(None, why) => format!("{FAILURE_PREFIX}{why}"),
@@ -41,6 +46,8 @@ impl Event {
 #[derive(Deserialize)]
 struct ResultLine {
     workload: String,
+    /// Of a pass.
+    pass: Option<usize>,
     nanoseconds: u64,
     operations: u64,
     bytes_verified: u64,
@@ -84,7 +91,7 @@ impl Console {
             line.find(prefix)
                 .map(|place| &line[place + str::len(prefix)..])
         };
-        if let Some(json) = rest(RESULT_PREFIX) {
+        if let Some(json) = rest(RESULT_PREFIX).or_else(|| rest(PASS_PREFIX)) {
             return Some(result(json));
         }
         if let Some(reason) = rest(FAILURE_PREFIX) {
@@ -106,16 +113,17 @@ fn result(json: &str) -> Event {
     let Ok(line) = serde_json::from_str::<ResultLine>(json) else {
         return Event::Failed(None, format!("malformed result {json:?}"));
     };
+    let outcome = Outcome {
+        nanoseconds: line.nanoseconds,
+        operations: line.operations,
+        bytes_verified: line.bytes_verified,
+        bytes_corrupt: line.bytes_corrupt,
+    };
     match Workload::from_name(&line.workload) {
-        Some(workload) => Event::Finished(
-            workload,
-            Outcome {
-                nanoseconds: line.nanoseconds,
-                operations: line.operations,
-                bytes_verified: line.bytes_verified,
-                bytes_corrupt: line.bytes_corrupt,
-            },
-        ),
+        Some(workload) => match line.pass {
+            Some(pass) => Event::Passed(workload, pass, outcome),
+            None => Event::Finished(workload, outcome),
+        },
         None => Event::Failed(
             None,
             format!("result of an unknown workload {:?}", line.workload),

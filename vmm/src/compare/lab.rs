@@ -117,6 +117,9 @@ pub fn run(
     if let Some(factor) = timing.factor() {
         for run in &mut comparison.runs {
             run.seconds /= factor;
+            for phase in &mut run.phases {
+                phase.seconds /= factor;
+            }
         }
     }
     comparison.sort();

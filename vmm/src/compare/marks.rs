@@ -87,11 +87,42 @@ pub fn parse(text: &str) -> Result<Vec<Mark>, String> {
 /// # Errors
 /// A mark that is missing, or counters that ran backwards, in one line.
 pub fn difference(marks: &[Mark], workload: Workload) -> Result<Difference, String> {
-    let find = |number| marks.iter().position(|mark| mark.mark == number);
-    let begin = find(workload.begin_mark()).ok_or("its begin was not marked")?;
-    let end = find(workload.end_mark()).ok_or("its end was not marked")?;
+    between(
+        marks,
+        (workload.begin_mark(), "its begin"),
+        (workload.end_mark(), "its end"),
+    )
+}
+
+/// What happened during pass number `pass` of `workload`.
+///
+/// # Errors
+/// As [`difference`].
+pub fn pass_difference(
+    marks: &[Mark],
+    workload: Workload,
+    pass: usize,
+) -> Result<Difference, String> {
+    let end = if pass + 1 < workload.passes().len() {
+        workload.pass_mark(pass + 1)
+    } else {
+        workload.end_mark()
+    };
+    between(
+        marks,
+        (workload.pass_mark(pass), "the begin of a pass"),
+        (end, "the end of a pass"),
+    )
+}
+
+fn between(marks: &[Mark], from: (u8, &str), to: (u8, &str)) -> Result<Difference, String> {
+    let find = |(number, what): (u8, &str)| {
+        let place = marks.iter().position(|mark| mark.mark == number);
+        place.ok_or_else(|| format!("{what} was not marked"))
+    };
+    let (begin, end) = (find(from)?, find(to)?);
     if end < begin {
-        return Err("its end was marked before its begin".to_owned());
+        return Err(format!("{} was marked before {}", to.1, from.1));
     }
     Mark::difference(&marks[begin], &marks[end]).ok_or_else(|| "a counter ran backwards".to_owned())
 }

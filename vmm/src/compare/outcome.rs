@@ -6,7 +6,7 @@ use super::Settings;
 use super::console::{Console, Event};
 use super::marks::{self, Mark};
 use super::mode::Mode;
-use super::result::Run;
+use super::result::{Phase, Run};
 
 /// What became of one mode.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +20,7 @@ pub struct ModeOutcome {
 /// What a guest said.
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
+    passes: Vec<(Workload, usize, Outcome)>,
     finished: Vec<Finished>,
     failed: Vec<(Option<Workload>, String)>,
 }
@@ -37,6 +38,7 @@ impl Heard {
     pub fn take(&mut self, event: Event, peak: u64) {
         match event {
             Event::Started(_) => {}
+            Event::Passed(workload, pass, outcome) => self.passes.push((workload, pass, outcome)),
             Event::Finished(workload, outcome) => self.finished.push(Finished {
                 workload,
                 outcome,
@@ -96,7 +98,9 @@ impl Heard {
             let why = failed(Some(workload)).or(end).or_else(|| failed(None));
             return Err(why.unwrap_or("the guest powered off early").to_owned());
         };
-        let during = marks::difference(marks.as_ref().map_err(String::clone)?, workload)?;
+        let marks = marks.as_ref().map_err(String::clone)?;
+        let during = marks::difference(marks, workload)?;
+        let phases = (0..workload.passes().len()).map(|pass| self.phase(workload, pass, marks));
         let outcome = &finished.outcome;
         Ok(Run {
             workload: workload.name().to_owned(),
@@ -108,6 +112,24 @@ impl Heard {
             exits: during.exits,
             disk: during.disk,
             host_peak_bytes: during.host_peak_bytes.unwrap_or(finished.peak),
+            tmem: during.tmem,
+            phases: phases.collect::<Result<_, String>>()?,
+        })
+    }
+
+    fn phase(&self, workload: Workload, pass: usize, marks: &[Mark]) -> Result<Phase, String> {
+        let name = workload.passes()[pass];
+        let heard = self.passes.iter().find(|p| (p.0, p.1) == (workload, pass));
+        let (_, _, outcome) = heard.ok_or_else(|| format!("it said nothing of its {name} pass"))?;
+        let during = marks::pass_difference(marks, workload, pass)?;
+        Ok(Phase {
+            name: name.to_owned(),
+            seconds: outcome.nanoseconds as f64 / 1e9,
+            operations: outcome.operations,
+            bytes_verified: outcome.bytes_verified,
+            bytes_corrupt: outcome.bytes_corrupt,
+            exits: during.exits,
+            disk: during.disk,
             tmem: during.tmem,
         })
     }

@@ -135,6 +135,7 @@ impl Bar {
                 self.count(1);
                 self.say(&format!("{workload} done"));
             }
+            Event::Passed(..) => {}
             Event::Failed(Some(workload), why) => {
                 self.count(1);
                 self.say(&format!("{workload} failed: {why}"));

@@ -55,6 +55,30 @@ pub struct Run {
     pub host_peak_bytes: u64,
     /// What the device counted; none without one.
     pub tmem: Option<Tmem>,
+    /// The workload's passes one by one, if it has several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<Phase>,
+}
+
+/// One pass of a workload; the fields are those of [`Run`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    /// One of [`Workload::passes`].
+    pub name: String,
+    /// Time that the pass took.
+    pub seconds: f64,
+    /// Reads, writes or searches.
+    pub operations: u64,
+    /// Bytes compared with what they should be, meanwhile.
+    pub bytes_verified: u64,
+    /// Bytes among them that were wrong.
+    pub bytes_corrupt: u64,
+    /// KVM's own count of the guest's exits.
+    pub exits: Exits,
+    /// What the disks did.
+    pub disk: Disk,
+    /// What the device counted; none without one.
+    pub tmem: Option<Tmem>,
 }
 
 /// Exits of all vCPUs.

@@ -38,6 +38,7 @@ pub(crate) fn sample() -> Comparison {
                 },
                 host_peak_bytes: 200 << 20,
                 tmem: (mode == Mode::Tmem).then_some(tmem),
+                phases: Vec::new(),
             });
         }
     }
