@@ -101,7 +101,10 @@ pub struct Outcome {
 impl Outcome {
     /// The console line that reports this outcome.
     pub fn line(&self, workload: &str) -> String {
-        format!("{RESULT_PREFIX}{{\"workload\":\"{workload}\",{}}}", self.fields())
+        format!(
+            "{RESULT_PREFIX}{{\"workload\":\"{workload}\",{}}}",
+            self.fields()
+        )
     }
 
     /// The console line that reports this outcome as that of a pass.

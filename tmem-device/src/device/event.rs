@@ -134,15 +134,15 @@ impl EventSender {
         counters: &Counters,
     ) -> Result<(), DeviceError> {
         let records = self.records.as_bytes();
-        let written = self
-            .streams
-            .write_at(memory, 0, event.as_bytes())
-            .and_then(|()| match records {
-                [] => Ok(()),
-                records => self
-                    .streams
-                    .write_at(memory, size_of::<Event>() as u64, records),
-            });
+        let written =
+            self.streams
+                .write_at(memory, 0, event.as_bytes())
+                .and_then(|()| match records {
+                    [] => Ok(()),
+                    records => self
+                        .streams
+                        .write_at(memory, size_of::<Event>() as u64, records),
+                });
         // The range was checked: memory of the guest does not go away under a device.
         let length = match written {
             Ok(()) => (size_of::<Event>() + records.len()) as u32,

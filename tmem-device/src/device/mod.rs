@@ -178,8 +178,7 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
         if !negotiated.persistent {
             self.guest.revoke_credit();
         }
-        self.guest
-            .note_evictions(events && has(wire::F_EVICTIONS));
+        self.guest.note_evictions(events && has(wire::F_EVICTIONS));
         let [put, get, event] = queues;
         *self.lock() = Some(Active {
             memory: mem,

@@ -36,7 +36,12 @@ fn neighbours_are_one_run_and_the_oldest_come_first() {
     // The run that was taken is not continued.
     assert_eq!(
         taken(&log, 10),
-        [(2, 8, 7, 1), (2, 8, 7, 1), (2, 8, u64::MAX, 1), (2, 8, 0, 1)]
+        [
+            (2, 8, 7, 1),
+            (2, 8, 7, 1),
+            (2, 8, u64::MAX, 1),
+            (2, 8, 0, 1)
+        ]
     );
     assert_eq!((log.waiting(), log.forgotten()), (0, 0));
 }

@@ -30,8 +30,8 @@ mod trim;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, RwLock};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 
 pub use codec::Page;
 pub use evictions::Evicted;

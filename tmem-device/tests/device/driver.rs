@@ -15,6 +15,8 @@ pub type Memory = GuestMemoryMmap;
 pub const MEMORY: u64 = 4 << 20;
 /// Where buffers begin; the rings are before.
 pub const BUFFERS: u64 = 0x1_0000;
+/// Where buffers for events begin, which stay with the device while others are used again.
+const EVENT_BUFFERS: u64 = MEMORY - (64 << 10);
 /// All features of the device.
 pub const ALL_FEATURES: u64 = 0b1111;
 /// VIRTIO_F_RING_EVENT_IDX.
@@ -71,6 +73,7 @@ pub struct Driver {
     pub device: TmemDevice<Arc<Memory>>,
     pub queues: [Rings; 3],
     next_buffer: u64,
+    next_event_buffer: u64,
 }
 
 /// Makes an operation.
@@ -246,6 +249,7 @@ impl Driver {
             device,
             queues: fresh_rings(),
             next_buffer: BUFFERS,
+            next_event_buffer: EVENT_BUFFERS,
         };
         driver.start(features);
         driver
@@ -265,19 +269,26 @@ impl Driver {
             .expect("the queues are set up");
     }
 
-    fn allocate(&mut self, length: usize) -> u64 {
-        if self.next_buffer + length as u64 > MEMORY {
-            self.next_buffer = BUFFERS;
+    fn allocate(&mut self, queue: u16, length: usize) -> u64 {
+        let (next, area) = match queue {
+            wire::QUEUE_EVENT => (&mut self.next_event_buffer, EVENT_BUFFERS..MEMORY),
+            _ => (&mut self.next_buffer, BUFFERS..EVENT_BUFFERS),
+        };
+        if *next + length as u64 > area.end {
+            *next = area.start;
         }
-        let address = self.next_buffer;
-        self.next_buffer += length as u64;
+        let address = *next;
+        *next += length as u64;
         address
     }
 
     /// Builds a chain of the given pieces without making it available; returns its head and the
     /// address of each piece.
     pub fn chain(&mut self, queue: u16, pieces: &[(&[u8], u16)]) -> (u16, Vec<u64>) {
-        let addresses: Vec<u64> = pieces.iter().map(|(p, _)| self.allocate(p.len())).collect();
+        let addresses: Vec<u64> = pieces
+            .iter()
+            .map(|(piece, _)| self.allocate(queue, piece.len()))
+            .collect();
         let rings = &mut self.queues[usize::from(queue)];
         let head = rings.next_descriptor;
         for (at, ((data, flags), address)) in pieces.iter().zip(&addresses).enumerate() {
@@ -416,13 +427,7 @@ impl Driver {
         self.memory
             .read_slice(records.as_mut_bytes(), from)
             .expect("in memory");
-        let short = |record: &Evicted| {
-            (
-                record.pool.get(),
-                record.index.get(),
-                record.count.get(),
-            )
-        };
+        let short = |record: &Evicted| (record.pool.get(), record.index.get(), record.count.get());
         Some(records.iter().map(short).collect())
     }
 

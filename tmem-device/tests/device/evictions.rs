@@ -56,7 +56,12 @@ fn a_buffer_without_room_for_a_record_is_returned_and_a_driver_that_did_not_ask_
     let id = driver.new_pool(POOL_EPHEMERAL);
     driver.offer_event_buffer();
     put(&mut driver, id, 0, 700, 2);
-    assert_eq!(driver.queues[2].take_used(&driver.memory).map(|used| used.1), Some(0));
+    assert_eq!(
+        driver.queues[2]
+            .take_used(&driver.memory)
+            .map(|used| used.1),
+        Some(0)
+    );
     assert_eq!(driver.device.stats().malformed_chains, 1);
 
     driver.device.reset();

@@ -43,13 +43,17 @@ fn a_result_without_its_newline_does_not_count() {
 
 #[test]
 fn events_can_be_passed_on() {
-    let pass = GOOD.replace("result: {\"workload\":\"scan\"", "pass: {\"workload\":\"scan\",\"pass\":1");
-    let lines = format!(
-        "vtmem-start: swap\n{pass}\n{GOOD}\nvtmem-failure: swap: a: b\nvtmem-failure: x\n"
+    let pass = GOOD.replace(
+        "result: {\"workload\":\"scan\"",
+        "pass: {\"workload\":\"scan\",\"pass\":1",
     );
+    let lines =
+        format!("vtmem-start: swap\n{pass}\n{GOOD}\nvtmem-failure: swap: a: b\nvtmem-failure: x\n");
     let events = feed(&lines);
     assert_eq!(events.len(), 5);
-    assert!(matches!(events[1], Event::Passed(Workload::Scan, 1, outcome) if outcome.operations == 2));
+    assert!(
+        matches!(events[1], Event::Passed(Workload::Scan, 1, outcome) if outcome.operations == 2)
+    );
     let again: String = events.iter().map(|event| event.line() + "\n").collect();
     assert_eq!(again, lines);
 }

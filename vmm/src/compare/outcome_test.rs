@@ -13,12 +13,13 @@ fn settings() -> Settings {
 }
 
 fn marks(workloads: &[Workload], memory: &str) -> String {
-    let numbers = workloads
-        .iter()
-        .flat_map(|w| {
-            let passes = (0..w.passes().len()).map(|pass| w.pass_mark(pass));
-            [w.begin_mark()].into_iter().chain(passes).chain([w.end_mark()])
-        });
+    let numbers = workloads.iter().flat_map(|w| {
+        let passes = (0..w.passes().len()).map(|pass| w.pass_mark(pass));
+        [w.begin_mark()]
+            .into_iter()
+            .chain(passes)
+            .chain([w.end_mark()])
+    });
     numbers
         .map(|n| {
             format!(
@@ -44,7 +45,17 @@ fn heard(events: impl IntoIterator<Item = Event>) -> Heard {
         if let Event::Finished(workload, outcome) = event {
             for pass in 0..workload.passes().len() {
                 let operations = pass as u64;
-                heard.take(Event::Passed(workload, pass, Outcome { operations, ..outcome }), 5);
+                heard.take(
+                    Event::Passed(
+                        workload,
+                        pass,
+                        Outcome {
+                            operations,
+                            ..outcome
+                        },
+                    ),
+                    5,
+                );
             }
         }
         heard.take(event, 5);
@@ -70,10 +81,16 @@ fn a_run_has_what_both_sides_say() {
     assert_eq!((run.exits.total, run.host_peak_bytes), (0x70, 9));
     assert_eq!(run.phases, []);
     let phases = &found.runs[0].phases;
-    let names: Vec<_> = phases.iter().map(|p| (p.name.as_str(), p.operations)).collect();
+    let names: Vec<_> = phases
+        .iter()
+        .map(|p| (p.name.as_str(), p.operations))
+        .collect();
     assert_eq!(names, [("cold", 0), ("warm", 1)]);
     // The mark's number is the number of exits until then.
-    assert_eq!((phases[0].exits.total, phases[1].exits.total), (1, 0x80 - 0x21));
+    assert_eq!(
+        (phases[0].exits.total, phases[1].exits.total),
+        (1, 0x80 - 0x21)
+    );
     let no_cgroup_figures = outcome(&all, &marks(&WORKLOADS, "null"), None);
     assert_eq!(no_cgroup_figures.runs[0].host_peak_bytes, 5);
 }
