@@ -1,4 +1,5 @@
-//! The entries of a shard: a dense slab with two intrusive lists through it.
+//! The entries of a shard: a dense slab with a list of the ephemeral pages through it, in order of age, and a table
+//! of the raw ones, in none.
 //!
 //! The slab has no holes (the last entry moves into the place of a removed one) and grows and
 //! shrinks by chunks, so its memory follows the number of pages in both directions, and
@@ -12,25 +13,6 @@ const CHUNK: usize = 128;
 /// The end of a list.
 const NIL: u32 = u32::MAX;
 
-/// The lists, each from the page that was put longest ago to the newest.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum List {
-    /// Ephemeral pages: the order of eviction.
-    Ephemeral,
-    /// Raw pages that nobody has tried to compress yet.
-    Raw,
-}
-
-impl List {
-    const ALL: [List; 2] = [List::Ephemeral, List::Raw];
-}
-
-#[derive(Clone, Copy)]
-struct Links {
-    older: u32,
-    newer: u32,
-}
-
 /// One stored page.
 pub(super) struct Entry {
     pub key: Key,
@@ -39,32 +21,21 @@ pub(super) struct Entry {
     pub stamp: u64,
     /// Whether the page may be dropped at any time.
     pub ephemeral: bool,
-    raw: bool,
-    links: [Links; List::ALL.len()],
+    /// Where the page is in [`Entries::raw`], or [`NIL`].
+    raw_at: u32,
+    /// Neighbours in order of age, of an ephemeral page.
+    older: u32,
+    newer: u32,
 }
 
-impl Entry {
-    fn is_in(&self, list: List) -> bool {
-        match list {
-            List::Ephemeral => self.ephemeral,
-            List::Raw => self.raw,
-        }
-    }
-}
-
-/// Both ends of a list.
-#[derive(Clone, Copy)]
-struct Ends {
-    oldest: u32,
-    newest: u32,
-}
-
-/// The slab and its lists.
+/// The slab, the list and the table.
 pub(super) struct Entries {
     chunks: Vec<Vec<Entry>>,
     len: u32,
-    raw: u32,
-    ends: [Ends; List::ALL.len()],
+    /// Slots of raw pages that nobody has tried to compress yet.
+    raw: Vec<u32>,
+    oldest: u32,
+    newest: u32,
 }
 
 impl Entries {
@@ -72,11 +43,9 @@ impl Entries {
         Entries {
             chunks: Vec::new(),
             len: 0,
-            raw: 0,
-            ends: [Ends {
-                oldest: NIL,
-                newest: NIL,
-            }; _],
+            raw: Vec::new(),
+            oldest: NIL,
+            newest: NIL,
         }
     }
 
@@ -85,9 +54,9 @@ impl Entries {
         self.len as usize
     }
 
-    /// Pages in [`List::Raw`].
-    pub fn raw_pages(&self) -> u32 {
-        self.raw
+    /// The slots of raw pages that nobody has tried to compress yet.
+    pub fn raw(&self) -> &[u32] {
+        &self.raw
     }
 
     pub fn get(&self, slot: u32) -> &Entry {
@@ -98,52 +67,57 @@ impl Entries {
         &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
     }
 
-    /// The slot of the oldest page in a list.
-    pub fn oldest(&self, list: List) -> Option<u32> {
-        let slot = self.ends[list as usize].oldest;
-        (slot != NIL).then_some(slot)
+    /// The slot of the ephemeral page that was put longest ago: the next to be evicted.
+    pub fn oldest(&self) -> Option<u32> {
+        (self.oldest != NIL).then_some(self.oldest)
     }
 
-    /// Adds an entry, as the newest one of the lists that it belongs to.
+    /// Adds an entry, as the newest one.
     pub fn insert(&mut self, key: Key, stored: Stored, stamp: u64, ephemeral: bool) -> u32 {
         let slot = self.len;
         if slot as usize / CHUNK == self.chunks.len() {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
-        let raw = stored.is_raw();
         let entry = Entry {
             key,
             stored,
             stamp,
             ephemeral,
-            raw,
-            links: [Links {
-                older: NIL,
-                newer: NIL,
-            }; _],
+            raw_at: NIL,
+            older: NIL,
+            newer: NIL,
         };
         self.chunks[slot as usize / CHUNK].push(entry);
         self.len += 1;
-        self.link_all(slot);
+        self.link(slot);
+        self.note_raw(slot);
         slot
     }
 
     /// Replaces an entry's page and makes it the newest; returns the old page.
     pub fn replace(&mut self, slot: u32, stored: Stored, stamp: u64) -> Stored {
-        self.unlink_all(slot);
+        self.unlink(slot);
+        self.settle(slot);
         let entry = self.get_mut(slot);
         entry.stamp = stamp;
-        entry.raw = stored.is_raw();
         let old = std::mem::replace(&mut entry.stored, stored);
-        self.link_all(slot);
+        self.link(slot);
+        self.note_raw(slot);
         old
     }
 
-    /// Takes an entry out of [`List::Raw`]: it is being compressed, or does not compress.
+    /// Takes an entry out of the table of raw ones, if it is there: it is being compressed, or does not compress.
     pub fn settle(&mut self, slot: u32) {
-        if self.get(slot).raw {
-            self.unlink(List::Raw, slot);
-            self.get_mut(slot).raw = false;
+        let at = std::mem::replace(&mut self.get_mut(slot).raw_at, NIL);
+        if at == NIL {
+            return;
+        }
+        self.raw.swap_remove(at as usize);
+        if let Some(&moved) = self.raw.get(at as usize) {
+            self.get_mut(moved).raw_at = at;
+        }
+        if self.raw.len() < self.raw.capacity() / 4 {
+            self.raw.shrink_to(self.raw.capacity() / 2);
         }
     }
 
@@ -155,7 +129,8 @@ impl Entries {
     /// Takes an entry out. When another one had to move into its slot, its key is returned too:
     /// whoever knows slots must learn of it.
     pub fn remove(&mut self, slot: u32) -> (Entry, Option<Key>) {
-        self.unlink_all(slot);
+        self.unlink(slot);
+        self.settle(slot);
         let last = self.len - 1;
         let chunk = &mut self.chunks[last as usize / CHUNK];
         let moved = chunk.pop().expect("the last chunk is never empty");
@@ -168,62 +143,62 @@ impl Entries {
             return (moved, None);
         }
         let key = moved.key;
-        for list in List::ALL {
-            if moved.is_in(list) {
-                let Links { older, newer } = moved.links[list as usize];
-                *self.newer_of(list, older) = slot;
-                *self.older_of(list, newer) = slot;
-            }
+        if moved.ephemeral {
+            *self.newer_of(moved.older) = slot;
+            *self.older_of(moved.newer) = slot;
+        }
+        if moved.raw_at != NIL {
+            self.raw[moved.raw_at as usize] = slot;
         }
         let removed = std::mem::replace(self.get_mut(slot), moved);
         (removed, Some(key))
     }
 
-    fn link_all(&mut self, slot: u32) {
-        for list in List::ALL {
-            if self.get(slot).is_in(list) {
-                self.link(list, slot);
-            }
-        }
-    }
-
-    fn unlink_all(&mut self, slot: u32) {
-        for list in List::ALL {
-            if self.get(slot).is_in(list) {
-                self.unlink(list, slot);
-            }
+    fn note_raw(&mut self, slot: u32) {
+        if self.get(slot).stored.is_raw() {
+            self.get_mut(slot).raw_at = self.raw.len() as u32;
+            self.raw.push(slot);
         }
     }
 
     /// What follows `slot`; what comes first, when that is [`NIL`].
-    fn newer_of(&mut self, list: List, slot: u32) -> &mut u32 {
+    fn newer_of(&mut self, slot: u32) -> &mut u32 {
         match slot {
-            NIL => &mut self.ends[list as usize].oldest,
-            slot => &mut self.get_mut(slot).links[list as usize].newer,
+            NIL => &mut self.oldest,
+            slot => &mut self.get_mut(slot).newer,
         }
     }
 
     /// What precedes `slot`; what comes last, when that is [`NIL`].
-    fn older_of(&mut self, list: List, slot: u32) -> &mut u32 {
+    fn older_of(&mut self, slot: u32) -> &mut u32 {
         match slot {
-            NIL => &mut self.ends[list as usize].newest,
-            slot => &mut self.get_mut(slot).links[list as usize].older,
+            NIL => &mut self.newest,
+            slot => &mut self.get_mut(slot).older,
         }
     }
 
-    fn link(&mut self, list: List, slot: u32) {
-        let older = self.ends[list as usize].newest;
-        self.get_mut(slot).links[list as usize] = Links { older, newer: NIL };
-        *self.newer_of(list, older) = slot;
-        *self.older_of(list, NIL) = slot;
-        self.raw += u32::from(list == List::Raw);
+    fn link(&mut self, slot: u32) {
+        if !self.get(slot).ephemeral {
+            return;
+        }
+        let older = self.newest;
+        let entry = self.get_mut(slot);
+        (entry.older, entry.newer) = (older, NIL);
+        *self.newer_of(older) = slot;
+        self.newest = slot;
     }
 
-    fn unlink(&mut self, list: List, slot: u32) {
-        let Links { older, newer } = self.get(slot).links[list as usize];
-        *self.newer_of(list, older) = newer;
-        *self.older_of(list, newer) = older;
-        self.raw -= u32::from(list == List::Raw);
+    fn unlink(&mut self, slot: u32) {
+        let &Entry {
+            ephemeral,
+            older,
+            newer,
+            ..
+        } = self.get(slot);
+        if ephemeral {
+            *self.newer_of(older) = newer;
+            *self.older_of(newer) = older;
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -12,18 +14,26 @@ fn key(index: u64) -> Key {
     }
 }
 
-fn indexes(entries: &Entries, list: List) -> Vec<u64> {
+fn by_age(entries: &Entries) -> Vec<u64> {
     let mut indexes = Vec::new();
-    let (mut slot, mut before) = (entries.ends[list as usize].oldest, NIL);
+    let (mut slot, mut before) = (entries.oldest, NIL);
     while slot != NIL {
         let entry = entries.get(slot);
-        let links = entry.links[list as usize];
-        assert_eq!(links.older, before);
+        assert_eq!(entry.older, before);
         indexes.push(entry.key.index);
-        (before, slot) = (slot, links.newer);
+        (before, slot) = (slot, entry.newer);
     }
-    assert_eq!(entries.ends[list as usize].newest, before);
+    assert_eq!(entries.newest, before);
     indexes
+}
+
+fn raw(entries: &Entries) -> BTreeSet<u64> {
+    let raw = entries.raw().iter().enumerate().map(|(at, slot)| {
+        let entry = entries.get(*slot);
+        assert_eq!(entry.raw_at as usize, at);
+        entry.key.index
+    });
+    raw.collect()
 }
 
 fn stored(raw: bool) -> Stored {
@@ -33,12 +43,12 @@ fn stored(raw: bool) -> Stored {
 }
 
 proptest! {
-    /// The slab against vectors of indexes in order of age and a table of slots.
+    /// The slab against a vector of indexes in order of age, a set of raw ones and a table of slots.
     #[test]
-    fn behaves_like_lists(steps in prop::collection::vec((0u8..6, any::<u16>()), 1..1500)) {
+    fn behaves_like_a_list_and_a_set(steps in prop::collection::vec((0u8..6, any::<u16>()), 1..1500)) {
         let mut entries = Entries::new();
-        let mut by_age: Vec<u64> = Vec::new();
-        let mut raw_by_age: Vec<u64> = Vec::new();
+        let mut aging: Vec<u64> = Vec::new();
+        let mut untried: BTreeSet<u64> = BTreeSet::new();
         let mut slots: Vec<(u64, bool)> = Vec::new();
         for (stamp, (step, pick)) in steps.into_iter().enumerate() {
             let stamp = stamp as u64;
@@ -49,25 +59,25 @@ proptest! {
                 prop_assert_eq!(slot as usize, slots.len());
                 slots.push((stamp, ephemeral));
                 if ephemeral {
-                    by_age.push(stamp);
+                    aging.push(stamp);
                 }
                 if raw {
-                    raw_by_age.push(stamp);
+                    untried.insert(stamp);
                 }
                 continue;
             }
             let slot = usize::from(pick) % slots.len();
             let (index, ephemeral) = slots[slot];
-            raw_by_age.retain(|old| *old != index);
+            untried.remove(&index);
             match step {
                 2 => {
-                    by_age.retain(|old| *old != index);
+                    aging.retain(|old| *old != index);
                     entries.replace(slot as u32, stored(raw), stamp);
                     if ephemeral {
-                        by_age.push(index);
+                        aging.push(index);
                     }
                     if raw {
-                        raw_by_age.push(index);
+                        untried.insert(index);
                     }
                 }
                 3 => {
@@ -77,7 +87,7 @@ proptest! {
                     prop_assert_eq!(entries.get(slot as u32).stamp, age);
                 }
                 _ => {
-                    by_age.retain(|old| *old != index);
+                    aging.retain(|old| *old != index);
                     let (entry, moved) = entries.remove(slot as u32);
                     prop_assert_eq!(entry.key.index, index);
                     slots.swap_remove(slot);
@@ -86,9 +96,9 @@ proptest! {
             }
         }
         prop_assert_eq!(entries.len(), slots.len());
-        prop_assert_eq!(entries.raw_pages() as usize, raw_by_age.len());
-        prop_assert_eq!(indexes(&entries, List::Ephemeral), by_age);
-        prop_assert_eq!(indexes(&entries, List::Raw), raw_by_age);
+        prop_assert_eq!(entries.raw().len(), untried.len());
+        prop_assert_eq!(by_age(&entries), aging);
+        prop_assert_eq!(raw(&entries), untried);
         for (slot, (index, _)) in slots.iter().enumerate() {
             prop_assert_eq!(entries.get(slot as u32).key.index, *index);
         }
@@ -98,5 +108,5 @@ proptest! {
 
 #[test]
 fn an_entry_is_as_large_as_the_books_say() {
-    assert_eq!(size_of::<Entry>(), 88);
+    assert_eq!(size_of::<Entry>(), 80);
 }

@@ -2,16 +2,16 @@
 //!
 //! A put flows forward: [`Guest`] checks the pool's id, [`HostPool`] asks the ledger for
 //! admission and makes room, a shard keeps what the codec made of the page, and when room is
-//! short, older pages are squeezed. The pool knows nothing of virtio.
+//! short, some are squeezed. The pool knows nothing of virtio.
 //!
 //! # Memory
 //! The pool charges each page its stored bytes and [`PAGE_METADATA`], an upper bound of what the
 //! structures around it take, and never stores what would exceed [`PoolConfig::size`]. Beyond
 //! that come 16 shards with at most two spare slab chunks each (360 KiB together), 13 KiB of
 //! scratch space and at most 264 KiB of free pieces for each thread that puts or frees,
-//! 400 KiB for the log of a guest's evictions, a few dozen bytes for each of a guest's pools (at most [`PoolConfig::max_pools`]), and what the
-//! process's allocator loses: 0 to 3 % in `tests/memory_bound.rs`, which fails beyond 12 %,
-//! because data is kept in pieces of one length.
+//! 400 KiB for the log of a guest's evictions, a few dozen bytes for each of a guest's pools (at most
+//! [`PoolConfig::max_pools`]), and what the process's allocator loses: 0 to 3 % in
+//! `tests/memory_bound.rs`, which fails beyond 12 %, because data is kept in pieces of one length.
 //! Empty objects take nothing: an object exists only as the keys of its pages.
 //! Freed blocks go back to the allocator at once; after a bulk release (a pool destroyed, a
 //! guest gone) the pool asks the C library to give whole free pages back to the kernel.
@@ -44,7 +44,6 @@ use codec::Stored;
 use evictions::EvictionLog;
 use key::Key;
 use ledger::{Admission, Ledger};
-use lru::List;
 use shard::{NO_STAMP, Shard};
 
 const SHARDS: usize = 16;
@@ -113,6 +112,8 @@ pub struct HostPool {
     /// Of each guest.
     eviction_logs: RwLock<BTreeMap<u32, Arc<EvictionLog>>>,
     stamp: AtomicU64,
+    /// Pages that were picked to be compressed.
+    picks: AtomicU64,
     next_guest: AtomicU32,
 }
 
@@ -125,6 +126,7 @@ impl HostPool {
             shards: (0..SHARDS).map(|_| Shard::new()).collect(),
             eviction_logs: RwLock::default(),
             stamp: AtomicU64::new(0),
+            picks: AtomicU64::new(0),
             next_guest: AtomicU32::new(0),
             config,
         })
@@ -210,7 +212,7 @@ impl HostPool {
         let data_bytes = stored.data_bytes();
         while !self.ledger.admit_persistent(key.guest, data_bytes) {
             // The older page of the key is lost in any case; perhaps its room is enough.
-            if !self.flush_page(key, PoolKind::Persistent) && !self.squeeze_oldest() {
+            if !self.flush_page(key, PoolKind::Persistent) && !self.squeeze_one() {
                 return Err(PoolError::Refused);
             }
         }
@@ -238,7 +240,7 @@ impl HostPool {
             let hint = self
                 .shards
                 .iter()
-                .map(|shard| (shard.oldest_stamp(List::Ephemeral), shard))
+                .map(|shard| (shard.oldest_stamp(), shard))
                 .min_by_key(|(stamp, _)| *stamp)
                 .filter(|(stamp, _)| *stamp != NO_STAMP);
             let Some((_, shard)) = hint else {

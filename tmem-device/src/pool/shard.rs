@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::codec::{Page, Stored};
 use super::key::Key;
-use super::lru::{Entries, Entry, List};
+use super::lru::{Entries, Entry};
 
-/// The stamp of a shard without a page in the list in question.
+/// The stamp of a shard without ephemeral pages.
 pub(super) const NO_STAMP: u64 = u64::MAX;
 
 /// Pages in key order, and in order of age.
@@ -37,8 +37,8 @@ pub(super) struct Reformed {
 
 /// What is known of a shard without its lock, as of its last change.
 struct Hints {
-    /// The stamp of the oldest page of each list: where to evict or to compress next is decided by them.
-    oldest: [AtomicU64; 2],
+    /// The stamp of the oldest ephemeral page: where to evict next is decided by it.
+    oldest: AtomicU64,
     raw_pages: AtomicU32,
 }
 
@@ -51,7 +51,7 @@ impl Shard {
     pub fn new() -> Self {
         Shard {
             hints: Hints {
-                oldest: [NO_STAMP; 2].map(AtomicU64::new),
+                oldest: AtomicU64::new(NO_STAMP),
                 raw_pages: AtomicU32::new(0),
             },
             pages: Mutex::new(Pages {
@@ -68,17 +68,16 @@ impl Shard {
             .lock()
             .expect("no thread panics while it holds a shard");
         let result = f(&mut pages);
-        for list in [List::Ephemeral, List::Raw] {
-            self.hints.oldest[list as usize].store(pages.oldest_stamp(list), Ordering::Release);
-        }
-        let raw_pages = pages.entries.raw_pages();
+        let oldest = pages.oldest_stamp();
+        self.hints.oldest.store(oldest, Ordering::Release);
+        let raw_pages = pages.entries.raw().len() as u32;
         self.hints.raw_pages.store(raw_pages, Ordering::Release);
         result
     }
 
-    /// The stamp of the oldest page in a list, or [`NO_STAMP`]; a hint.
-    pub fn oldest_stamp(&self, list: List) -> u64 {
-        self.hints.oldest[list as usize].load(Ordering::Acquire)
+    /// The stamp of the oldest ephemeral page, or [`NO_STAMP`]; a hint.
+    pub fn oldest_stamp(&self) -> u64 {
+        self.hints.oldest.load(Ordering::Acquire)
     }
 
     /// Raw pages that nobody has tried to compress; a hint.
@@ -88,9 +87,9 @@ impl Shard {
 }
 
 impl Pages {
-    fn oldest_stamp(&self, list: List) -> u64 {
+    fn oldest_stamp(&self) -> u64 {
         self.entries
-            .oldest(list)
+            .oldest()
             .map_or(NO_STAMP, |slot| self.entries.get(slot).stamp)
     }
 
@@ -125,15 +124,16 @@ impl Pages {
 
     /// Takes the oldest ephemeral page out.
     pub fn remove_oldest(&mut self) -> Option<Entry> {
-        let slot = self.entries.oldest(List::Ephemeral)?;
+        let slot = self.entries.oldest()?;
         let key = self.entries.get(slot).key;
         self.slots.remove(&key);
         Some(self.take(slot))
     }
 
-    /// Copies the oldest raw page. Nobody tries that page again.
-    pub fn copy_oldest_raw(&mut self) -> Option<RawPage> {
-        let slot = self.entries.oldest(List::Raw)?;
+    /// Copies the raw page of that number, modulo how many there are. Nobody tries that page again.
+    pub fn copy_raw(&mut self, number: u64) -> Option<RawPage> {
+        let raw = self.entries.raw();
+        let slot = raw[number.checked_rem(raw.len() as u64)? as usize];
         self.entries.settle(slot);
         let entry = self.entries.get(slot);
         let mut raw = RawPage {
