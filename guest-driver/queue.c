@@ -29,8 +29,10 @@
 
 void vtmem_credit_add(struct vtmem *vt, u64 pages)
 {
-	if (pages)
-		atomic64_add(pages, &vt->credit);
+	if (!pages)
+		return;
+	atomic64_add(pages, &vt->credit);
+	WRITE_ONCE(vt->dry, false);
 }
 
 /* Spend one page of credit, if there is one. Any context. */

@@ -123,7 +123,8 @@ static void vtmem_submit(struct vtmem_staging *s)
 /*
  * Under s->lock. Ring for batches that are full when half of them are under way: gets,
  * whose exits execute what is on queue 0 too, often come first. Promised pages are
- * promised again only when their batch was executed, so not when few are left.
+ * promised again only when their batch was executed, so earlier when there are not
+ * enough for the next batch.
  */
 static void vtmem_ring_in_time(struct vtmem_staging *s)
 {
@@ -134,7 +135,7 @@ static void vtmem_ring_in_time(struct vtmem_staging *s)
 		under_way += READ_ONCE(s->batches[i].state) ==
 			     VTMEM_BATCH_IN_FLIGHT;
 	if (2 * under_way >= vt->nr_batches ||
-	    atomic64_read(&vt->credit) < 2 * VTMEM_BATCH_OPS)
+	    atomic64_read(&vt->credit) < VTMEM_BATCH_OPS)
 		vtmem_put_notify(vt);
 }
 
@@ -441,6 +442,19 @@ void vtmem_staging_fail(struct vtmem *vt)
 		}
 		spin_unlock_irq(&s->lock);
 	}
+}
+
+/* Does the device have a batch? A snapshot, without locks. */
+bool vtmem_under_way(struct vtmem *vt)
+{
+	unsigned int i, j;
+
+	for (i = 0; i < vt->nr_staging; i++)
+		for (j = 0; j < vt->nr_batches; j++)
+			if (READ_ONCE(vt->staging[i].batches[j].state) ==
+			    VTMEM_BATCH_IN_FLIGHT)
+				return true;
+	return false;
 }
 
 /* Is an answered batch being looked at, on another CPU or in this very moment? */

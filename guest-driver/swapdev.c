@@ -28,11 +28,24 @@ void vtmem_swap_pass(struct vtmem_swap *sw, struct bio *bio)
 	submit_bio_noacct(bio);
 }
 
-/* Credit comes with answers: read those that are there before giving up. */
+/*
+ * Credit comes with answers: read those that are there before giving up, and have the
+ * host answer what is under way. That exit does the work of a doorbell. If the host had
+ * none to give, it is not asked again before it has given some.
+ */
 static bool vtmem_swap_credit(struct vtmem *vt)
 {
-	return vtmem_credit_take(vt) ||
-	       (vtmem_reap(vt) && vtmem_credit_take(vt));
+	if (vtmem_credit_take(vt))
+		return true;
+	if (vtmem_reap(vt) && vtmem_credit_take(vt))
+		return true;
+	if (READ_ONCE(vt->dry) || !vtmem_under_way(vt))
+		return false;
+	vtmem_drain(vt);
+	if (vtmem_credit_take(vt))
+		return true;
+	WRITE_ONCE(vt->dry, true);
+	return false;
 }
 
 /* Under the slot's lock. */

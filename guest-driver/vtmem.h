@@ -127,6 +127,8 @@ struct vtmem {
 
 	/* Persistent pages that the host still promises to take. */
 	atomic64_t credit;
+	/* Asked for more when there was none, it gave none; and it has not since. */
+	bool dry;
 
 	unsigned int nr_staging;
 	unsigned int nr_batches;	/* per staging */
@@ -191,6 +193,7 @@ void vtmem_flush(struct vtmem *vt, u16 type, const struct vtmem_key *key,
 void vtmem_order(struct vtmem *vt, u32 pool, u64 object);
 void vtmem_submit_all(struct vtmem *vt);
 void vtmem_staging_fail(struct vtmem *vt);
+bool vtmem_under_way(struct vtmem *vt);
 bool vtmem_reaping(struct vtmem *vt);
 void vtmem_batch_free(struct vtmem_batch *b);
 u64 vtmem_staged_pages(struct vtmem *vt);

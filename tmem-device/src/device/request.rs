@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 use super::MAX_OPS;
 use super::chain::{Malformed, Streams};
 use super::stats::{Counters, count};
-use crate::pool::{Guest, Page, PoolError, PoolKind};
+use crate::pool::{Guest, Page, PageCopy, PoolError, PoolKind};
 use crate::wire::{self, Op, OpResult, PAGE_SIZE, ReqHdr, RespHdr};
 
 /// What executing a chain needs, and the buffers that it uses again and again.
@@ -64,9 +64,9 @@ impl Executor {
             let result = match op.kind.get() {
                 wire::OP_PUT => {
                     // The page is read in any case: the next one follows it.
-                    self.streams.read(memory, &mut self.page[..])?;
+                    let page = PageCopy::read(|part| self.streams.read(memory, part))?;
                     count(&counters.puts);
-                    let result = put(guest, op, &self.page);
+                    let result = put(guest, op, page);
                     if result.status == wire::S_REFUSED {
                         count(&counters.puts_refused);
                     }
@@ -144,7 +144,7 @@ fn failure(error: PoolError) -> OpResult {
     })
 }
 
-fn put(guest: &Guest, op: &Op, page: &Page) -> OpResult {
+fn put(guest: &Guest, op: &Op, page: PageCopy) -> OpResult {
     if op.flags.get() != 0 {
         return answer(wire::S_INVALID);
     }

@@ -4,12 +4,13 @@
 //! pool wants its room ([`HostPool`](super::HostPool) decides), if it is still there then.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 
 use lz4_flex::block::{
     CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
 };
 
-use super::pieces::{PIECE, PIECE_COST, Pieces};
+use super::pieces::{PIECE, PIECE_COST, PIECES, Pieces};
 use crate::wire::PAGE_SIZE;
 
 /// The contents of one page.
@@ -21,7 +22,30 @@ const WORD: usize = size_of::<u64>();
 const COMPRESSED_MAX: usize = PAGE_SIZE - PIECE;
 
 /// The most that a page's data takes, in bytes.
-pub(super) const WORST_DATA: u64 = (PAGE_SIZE / PIECE) as u64 * PIECE_COST;
+pub(super) const WORST_DATA: u64 = PIECES as u64 * PIECE_COST;
+
+/// A copy of a page, to be put.
+pub struct PageCopy(pub(super) Stored);
+
+impl PageCopy {
+    /// Copies a page to where it will be kept. `read` fills the parts of it in turn; its error ends that.
+    pub fn read<E>(read: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
+        Stored::read(read).map(PageCopy)
+    }
+}
+
+impl From<&Page> for PageCopy {
+    fn from(page: &Page) -> Self {
+        let mut rest = &page[..];
+        let Ok(copy) = Self::read(|part| {
+            let (now, later) = rest.split_at(part.len());
+            rest = later;
+            part.copy_from_slice(now);
+            Ok::<(), Infallible>(())
+        });
+        copy
+    }
+}
 
 /// The stored form of a page.
 pub(super) enum Stored {
@@ -53,14 +77,16 @@ thread_local! {
 }
 
 impl Stored {
-    /// Keeps `page` as one word if it is that, and otherwise as it is.
-    pub fn keep(page: &Page) -> Self {
-        let (words, _) = page.as_chunks::<WORD>();
-        if words.iter().all(|word| *word == words[0]) {
-            Stored::Filled(words[0])
-        } else {
-            Self::cut(page)
-        }
+    /// Keeps a page, taken from `read` part by part, as one word if it is that, and otherwise as it is.
+    pub fn read<E>(read: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
+        let pieces = Pieces::fill(PAGE_SIZE, read)?;
+        Ok(match pieces.repeats() {
+            Some(word) => Stored::Filled(word),
+            None => Stored::Data {
+                pieces,
+                length: PAGE_SIZE as u16,
+            },
+        })
     }
 
     /// Compresses `page`; `None` when that saves no piece.
@@ -70,6 +96,13 @@ impl Stored {
                 compress_into_with_table(page, &mut scratch.output, &mut scratch.table).ok()?;
             (length <= COMPRESSED_MAX).then(|| Self::cut(&scratch.output[..length]))
         })
+    }
+
+    /// The same page, compressed; `None` when that saves no piece.
+    pub fn compressed(&self) -> Option<Self> {
+        let mut page = [0; PAGE_SIZE];
+        self.decode(&mut page).ok()?;
+        Self::compress(&page)
     }
 
     /// Whether the page is kept as it is.

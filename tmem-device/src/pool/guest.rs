@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use super::evictions::{Evicted, EvictionLog};
 use super::key::{Key, ObjectId, object_words};
-use super::{HostPool, Page, PoolError, PoolKind, trim};
+use super::{HostPool, Page, PageCopy, PoolError, PoolKind, trim};
 use crate::wire::PAGE_SIZE;
 
 /// A release of so many pages is worth a request to the C library to return memory.
@@ -110,10 +110,10 @@ impl Guest {
         pool: u32,
         object: &ObjectId,
         index: u64,
-        page: &Page,
+        page: impl Into<PageCopy>,
     ) -> Result<(), PoolError> {
         self.with(pool, object, index, |key, kind| {
-            self.pool.put(key, kind, page)
+            self.pool.put(key, kind, page.into().0)
         })?
     }
 

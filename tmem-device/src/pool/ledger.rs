@@ -17,19 +17,16 @@ use super::pieces::PIECE_COST;
 use super::stats::PoolStats;
 
 /// Bytes of metadata that each stored page is charged, whatever it compresses to: an upper bound
-/// of what it really takes. Slab entry 80; table of raw pages 16 at its emptiest; B-tree of keys 122 at the lowest occupancy that its
-/// nodes can have; rounded up.
+/// of what it really takes. Slab entry 80; table of raw pages 16 at its emptiest; B-tree of keys 122 at
+/// the lowest occupancy that its nodes can have; rounded up.
 pub const PAGE_METADATA: u64 = 220;
 
-/// One part in so many of the pool is kept free by compression.
-const SPARE_ROOM: u64 = 64;
+/// What is kept free by compression: room for a batch of 64 pages, but in small pools no more than one part in 64.
+const SPARE_ROOM: u64 = 64 * WORST_PAGE;
+const SPARE_PART: u64 = 64;
 
 /// The most that one page is charged: that of one that does not compress.
 pub const WORST_PAGE: u64 = WORST_DATA + PAGE_METADATA;
-
-/// Of a guest's credit, the part for which room is made before it is asked for: guests ask for as many promises as
-/// they have put, a batch at a time.
-const SPARE_PROMISES: u64 = 4;
 
 /// The answer to an ephemeral page that asks for admission.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,9 +42,9 @@ pub(super) enum Admission {
 /// What is short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tightness {
-    /// Less than one part in [`SPARE_ROOM`] of the pool is free.
+    /// Less than [`SPARE_ROOM`] is free.
     pub room: bool,
-    /// No room is left for the next promises, [`SPARE_PROMISES`].
+    /// The guest cannot be promised again all that it has put.
     pub promises: bool,
 }
 
@@ -142,12 +139,14 @@ impl Ledger {
         books.ephemeral + books.persistent > self.size
     }
 
-    /// What is short, and would be less so if pages took less.
-    pub fn tightness(&self) -> Tightness {
+    /// What is short for a guest, and would be less so if pages took less.
+    pub fn tightness(&self, guest: u32) -> Tightness {
         let books = self.lock();
-        let promised = books.promised + u64::from(self.credit_limit) / SPARE_PROMISES;
+        let held = books.promises.get(&guest).copied().unwrap_or(0);
+        let promised = books.promised + u64::from(self.credit_limit.saturating_sub(held));
+        let spare = SPARE_ROOM.min(self.size / SPARE_PART);
         Tightness {
-            room: books.ephemeral + books.persistent > self.size - self.size / SPARE_ROOM,
+            room: books.ephemeral + books.persistent + spare > self.size,
             promises: books.persistent + promised * WORST_PAGE > self.size,
         }
     }

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::pool::PageCopy;
 use crate::wire::PAGE_SIZE;
 
 fn key(index: u64) -> Key {
@@ -39,7 +40,7 @@ fn raw(entries: &Entries) -> BTreeSet<u64> {
 fn stored(raw: bool) -> Stored {
     let mut page = [0; PAGE_SIZE];
     page[0] = u8::from(raw);
-    Stored::keep(&page)
+    PageCopy::from(&page).0
 }
 
 proptest! {

@@ -8,7 +8,7 @@
 //! The pool charges each page its stored bytes and [`PAGE_METADATA`], an upper bound of what the
 //! structures around it take, and never stores what would exceed [`PoolConfig::size`]. Beyond
 //! that come 16 shards with at most two spare slab chunks each (360 KiB together), 13 KiB of
-//! scratch space and at most 264 KiB of free pieces for each thread that puts or frees,
+//! scratch space and at most 260 KiB of free pieces for each thread that puts or frees,
 //! 400 KiB for the log of a guest's evictions, a few dozen bytes for each of a guest's pools (at most
 //! [`PoolConfig::max_pools`]), and what the process's allocator loses: 0 to 3 % in
 //! `tests/memory_bound.rs`, which fails beyond 12 %, because data is kept in pieces of one length.
@@ -33,7 +33,7 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
-pub use codec::Page;
+pub use codec::{Page, PageCopy};
 pub use evictions::Evicted;
 pub use guest::Guest;
 pub use key::ObjectId;
@@ -79,12 +79,12 @@ pub struct PoolConfig {
 }
 
 impl PoolConfig {
-    /// A pool of `size` bytes with the default limits: 1024 pools a guest, and credit for one part in 64 of the
+    /// A pool of `size` bytes with the default limits: 1024 pools a guest, and credit for one part in 128 of the
     /// pool, but from 64 to 1024 pages. What is promised is kept free.
     pub fn new(size: u64) -> Self {
         PoolConfig {
             size,
-            credit: (size / 64 / WORST_PAGE).clamp(64, 1024) as u32,
+            credit: (size / 128 / WORST_PAGE).clamp(64, 1024) as u32,
             max_pools: 1024,
         }
     }
@@ -150,70 +150,69 @@ impl HostPool {
         self.stamp.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn put(&self, key: Key, kind: PoolKind, page: &Page) -> Result<(), PoolError> {
-        let mut result = self.put_as(key, kind, Stored::keep(page));
-        if result.is_err()
-            && self.ledger.has_room(kind)
-            && let Some(compressed) = Stored::compress(page)
-        {
-            result = self.put_as(key, kind, compressed);
+    fn put(&self, key: Key, kind: PoolKind, page: Stored) -> Result<(), PoolError> {
+        let refused = match self.put_as(key, kind, page) {
+            Ok(()) => None,
+            Err(page) if self.ledger.has_room(kind) => match page.compressed() {
+                Some(compressed) => self.put_as(key, kind, compressed).err(),
+                None => Some(page),
+            },
+            Err(page) => Some(page),
+        };
+        if refused.is_some() {
+            self.flush_page(key, kind);
+            return Err(PoolError::Refused);
         }
-        match result {
-            Ok(()) => self.squeeze(),
-            Err(_) => {
-                self.flush_page(key, kind);
-            }
-        }
-        result
+        self.squeeze(key.guest);
+        Ok(())
     }
 
-    fn put_as(&self, key: Key, kind: PoolKind, stored: Stored) -> Result<(), PoolError> {
+    /// Stores the page, or gives it back.
+    fn put_as(&self, key: Key, kind: PoolKind, page: Stored) -> Result<(), Stored> {
         match kind {
-            PoolKind::Ephemeral => self.put_ephemeral(key, stored),
-            PoolKind::Persistent => self.put_persistent(key, stored),
+            PoolKind::Ephemeral => self.put_ephemeral(key, page),
+            PoolKind::Persistent => self.put_persistent(key, page),
         }
     }
 
-    fn put_ephemeral(&self, key: Key, stored: Stored) -> Result<(), PoolError> {
+    fn put_ephemeral(&self, key: Key, page: Stored) -> Result<(), Stored> {
         let shard = self.shard(&key);
-        let data_bytes = stored.data_bytes();
-        let mut stored = Some(stored);
+        let data_bytes = page.data_bytes();
+        let mut page = page;
         for _ in 0..ADMISSION_ATTEMPTS {
-            let (admission, replaced) = shard.with(|pages| {
+            let (admission, outcome) = shard.with(|pages| {
                 let admission = self.ledger.admit_ephemeral(data_bytes);
                 if admission != Admission::Granted {
-                    return (admission, None);
+                    return (admission, Err(page));
                 }
-                let stored = stored.take().expect("a page is admitted once");
-                let replaced = pages.insert(key, stored, self.next_stamp(), true);
+                let replaced = pages.insert(key, page, self.next_stamp(), true);
                 if let Some(old) = &replaced {
                     self.ledger
                         .release(PoolKind::Ephemeral, 1, old.data_bytes());
                 }
-                (admission, replaced)
+                (admission, Ok(replaced))
             });
-            drop(replaced);
-            match admission {
-                Admission::Granted => return Ok(()),
-                Admission::Impossible => break,
+            page = match outcome {
+                // What was replaced is freed here, without the lock.
+                Ok(_) => return Ok(()),
+                Err(page) => page,
+            };
+            let goes_on = admission == Admission::NeedsEviction
                 // An older page of the same key goes first: it costs nobody anything.
-                Admission::NeedsEviction if self.flush_page(key, PoolKind::Ephemeral) => {}
-                Admission::NeedsEviction => {
-                    if !self.evict_oldest() {
-                        break;
-                    }
-                }
+                && (self.flush_page(key, PoolKind::Ephemeral) || self.evict_oldest());
+            if !goes_on {
+                break;
             }
         }
-        Err(PoolError::Refused)
+        Err(page)
     }
 
-    fn put_persistent(&self, key: Key, stored: Stored) -> Result<(), PoolError> {
-        let data_bytes = stored.data_bytes();
+    fn put_persistent(&self, key: Key, page: Stored) -> Result<(), Stored> {
+        let data_bytes = page.data_bytes();
         while !self.ledger.admit_persistent(key.guest, data_bytes) {
             // The older page of the key is lost in any case; perhaps its room is enough.
             if !self.flush_page(key, PoolKind::Persistent) && !self.squeeze_one() {
-                return Err(PoolError::Refused);
+                return Err(page);
             }
         }
         while self.ledger.is_over() {
@@ -223,7 +222,7 @@ impl HostPool {
             }
         }
         let replaced = self.shard(&key).with(|pages| {
-            let replaced = pages.insert(key, stored, self.next_stamp(), false);
+            let replaced = pages.insert(key, page, self.next_stamp(), false);
             if let Some(old) = &replaced {
                 self.ledger
                     .release(PoolKind::Persistent, 1, old.data_bytes());

@@ -6,17 +6,22 @@
 //! free a piece and hand it out again.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 
 use super::codec::Damaged;
+use crate::wire::PAGE_SIZE;
 
 /// Bytes of data in a piece.
-pub(super) const PIECE: usize = 512;
+pub(super) const PIECE: usize = 1024;
 
 /// What a piece takes of the heap: data, link, the C library's header.
 pub(super) const PIECE_COST: u64 = (PIECE + 16) as u64;
 
-/// Free pieces that a thread keeps, 264 KiB: as many as the raw pages of one batch of 64 take.
-const SPARE: usize = 512;
+/// Pieces of a whole page.
+pub(super) const PIECES: usize = PAGE_SIZE / PIECE;
+
+/// Free pieces that a thread keeps, 260 KiB: as many as the raw pages of one batch of 64 take.
+const SPARE: usize = 64 * PIECES;
 
 struct Piece {
     next: Option<Box<Piece>>,
@@ -34,15 +39,53 @@ pub(super) struct Pieces(Option<Box<Piece>>);
 impl Pieces {
     /// Copies `data`.
     pub fn cut(data: &[u8]) -> Self {
-        let (whole, rest) = data.as_chunks::<PIECE>();
-        let mut pieces = Pieces(None);
-        if !rest.is_empty() {
-            pieces.push_front(|room| room[..rest.len()].copy_from_slice(rest));
-        }
-        for part in whole.iter().rev() {
-            pieces.push_front(|room| *room = *part);
-        }
+        let mut rest = data;
+        let pieces = Self::fill(data.len(), |room| {
+            let (now, later) = rest.split_at(room.len());
+            rest = later;
+            room.copy_from_slice(now);
+            Ok::<(), Infallible>(())
+        });
+        let Ok(pieces) = pieces;
         pieces
+    }
+
+    /// Takes `length` bytes, one page's at most, from `fill`, which is called for each piece in turn.
+    pub fn fill<E>(
+        length: usize,
+        mut fill: impl FnMut(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut rest = length;
+        let mut filled: [Option<Box<Piece>>; PIECES] = Default::default();
+        for place in &mut filled {
+            if rest == 0 {
+                break;
+            }
+            let here = rest.min(PIECE);
+            fill(&mut place.insert(Piece::free()).data[..here])?;
+            rest -= here;
+        }
+        let mut pieces = Pieces(None);
+        for mut piece in filled.into_iter().rev().flatten() {
+            piece.next = pieces.0.take();
+            pieces.0 = Some(piece);
+        }
+        Ok(pieces)
+    }
+
+    /// The word that the pieces, all full, repeat, if they do.
+    pub fn repeats<const WORD: usize>(&self) -> Option<[u8; WORD]> {
+        let mut pieces = self.0.as_deref();
+        let (words, _) = pieces?.data.as_chunks::<WORD>();
+        let first = words[0];
+        while let Some(piece) = pieces {
+            let (words, _) = piece.data.as_chunks::<WORD>();
+            if words.iter().any(|word| *word != first) {
+                return None;
+            }
+            pieces = piece.next.as_deref();
+        }
+        Some(first)
     }
 
     /// Copies what the pieces hold until `data` is full.
@@ -55,20 +98,18 @@ impl Pieces {
         }
         Ok(())
     }
+}
 
-    fn push_front(&mut self, fill: impl FnOnce(&mut [u8; PIECE])) {
-        let next = self.0.take();
+impl Piece {
+    /// A piece with anything in it.
+    fn free() -> Box<Self> {
         let free = FREE.try_with(|free| free.borrow_mut().pop()).ok().flatten();
-        let mut piece = match free {
-            Some(piece) => piece,
-            None => Box::new(Piece {
+        free.unwrap_or_else(|| {
+            Box::new(Piece {
                 next: None,
                 data: [0; _],
-            }),
-        };
-        piece.next = next;
-        fill(&mut piece.data);
-        self.0 = Some(piece);
+            })
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! One shard: the pages of some of the objects, behind one lock that is held briefly.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -108,12 +109,13 @@ impl Pages {
         stamp: u64,
         ephemeral: bool,
     ) -> Option<Stored> {
-        if let Some(slot) = self.slots.get(&key) {
-            return Some(self.entries.replace(*slot, stored, stamp));
+        match self.slots.entry(key) {
+            Slot::Occupied(slot) => Some(self.entries.replace(*slot.get(), stored, stamp)),
+            Slot::Vacant(place) => {
+                place.insert(self.entries.insert(key, stored, stamp, ephemeral));
+                None
+            }
         }
-        let slot = self.entries.insert(key, stored, stamp, ephemeral);
-        self.slots.insert(key, slot);
-        None
     }
 
     /// Takes a page out.

@@ -18,15 +18,15 @@ use super::{HostPool, PoolKind};
 const RAW_SHARE: u64 = 16;
 
 impl HostPool {
-    /// Compresses pages until there is room, or until few are raw. Called after each put, which makes two
+    /// Compresses pages until there is room, also for what the guest may be promised next, or until few are raw. Called after each put, which makes two
     /// or three compressions, and more only when pages do not compress: each is tried once.
-    pub(super) fn squeeze(&self) {
+    pub(super) fn squeeze(&self, guest: u32) {
         loop {
             let raw = self.raw_pages();
             if raw == 0 {
                 return;
             }
-            let tightness = self.ledger.tightness();
+            let tightness = self.ledger.tightness(guest);
             let few = raw * WORST_PAGE <= self.config.size / RAW_SHARE;
             if !(tightness.promises || tightness.room && !few) || !self.squeeze_one() {
                 return;
