@@ -3,9 +3,12 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use vtmem_workloads::mark::Marker;
 use vtmem_workloads::workload::{Finished, Outcome, Workload};
+
+/// What dropping the caches sets off, in the guest and in its host, is over after this.
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// Parameters of a run.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Drops the caches and runs `work` between the workload's marks.
+    /// Drops the caches, lets that come to rest, and runs `work` between the workload's marks.
     /// Returns the time it took in nanoseconds, and what it returned.
     ///
     /// # Errors
@@ -32,6 +35,7 @@ impl Context {
         work: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<(u64, T)> {
         drop_caches();
+        std::thread::sleep(SETTLE);
         self.marker.mark(workload.begin_mark());
         let start = Instant::now();
         let result = work();
