@@ -2,7 +2,7 @@
 //!
 //! A process of its own, so that nothing else allocates.
 
-use tmem_device::pool::{HostPool, PoolConfig, PoolKind};
+use tmem_device::pool::{HostPool, ObjectId, PoolConfig, PoolKind};
 use tmem_device::wire::PAGE_SIZE;
 
 const SIZE: u64 = 48 << 20;
@@ -37,6 +37,12 @@ fn fill(page: &mut [u8; PAGE_SIZE], random: &mut u64) {
         .for_each(|word| *word = next(random).to_le_bytes());
 }
 
+fn own_object(thread: u64, index: u64) -> ObjectId {
+    let mut object = [thread as u8; _];
+    object[..8].copy_from_slice(&index.to_le_bytes());
+    object
+}
+
 #[test]
 fn the_process_stays_near_the_cap_and_gives_memory_back() {
     let before = resident();
@@ -50,7 +56,11 @@ fn the_process_stays_near_the_cap_and_gives_memory_back() {
                 let (mut page, mut random) = ([0; PAGE_SIZE], thread + 1);
                 for index in 0..25_000u64 {
                     fill(&mut page, &mut random);
-                    let object = [(random % 100) as u8; _];
+                    let object = match thread {
+                        // Few large objects, and as many as pages.
+                        0 | 1 => [(random % 100) as u8; _],
+                        _ => own_object(thread, index),
+                    };
                     guest
                         .put(id, &object, index << 2 | thread, &page)
                         .expect("room by eviction");

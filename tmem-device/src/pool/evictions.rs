@@ -48,10 +48,10 @@ impl EvictionLog {
         if !self.wanted.load(Relaxed) {
             return;
         }
-        let object = object_bytes(&key.object);
+        let object = object_bytes(&key.object.object);
         let mut runs = self.lock();
         if let Some(run) = runs.back_mut()
-            && (run.pool, run.object) == (key.pool, object)
+            && (run.pool, run.object) == (key.object.pool, object)
             && run.index.checked_add(run.count.into()) == Some(key.index)
             && run.count < u32::MAX
         {
@@ -64,7 +64,7 @@ impl EvictionLog {
             self.forgotten.fetch_add(run.count.into(), Relaxed);
         }
         runs.push_back(Evicted {
-            pool: key.pool,
+            pool: key.object.pool,
             object,
             index: key.index,
             count: 1,

@@ -1,10 +1,13 @@
 use super::*;
+use crate::pool::key::ObjectKey;
 
 fn key(pool: u32, object: u64, index: u64) -> Key {
     Key {
-        guest: 0,
-        pool,
-        object: [object, 0, 0],
+        object: ObjectKey {
+            guest: 0,
+            pool,
+            object: [object, 0, 0],
+        },
         index,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use super::evictions::{Evicted, EvictionLog};
-use super::key::{Key, ObjectId, object_words};
+use super::key::{Key, ObjectId, ObjectKey, object_words};
 use super::{HostPool, Page, PageCopy, PoolError, PoolKind, trim};
 use crate::wire::PAGE_SIZE;
 
@@ -218,9 +218,11 @@ impl Guest {
         let kind = *pools.kinds.get(&pool).ok_or(PoolError::NoSuchPool)?;
         Ok(f(
             Key {
-                guest: self.id,
-                pool,
-                object: object_words(object),
+                object: ObjectKey {
+                    guest: self.id,
+                    pool,
+                    object: object_words(object),
+                },
                 index,
             },
             kind,

@@ -5,13 +5,18 @@ use crate::wire::OBJECT_SIZE;
 /// Names an object within a pool.
 pub type ObjectId = [u8; OBJECT_SIZE];
 
-/// Names one page of one guest. The order puts all pages of an object, all objects of a pool and
-/// all pools of a guest next to each other, so that each of them is one range.
+/// Names one object of one guest. The order puts all objects of a pool next to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(super) struct ObjectKey {
     pub guest: u32,
     pub pool: u32,
     pub object: ObjectWords,
+}
+
+/// Names one page of one guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    pub object: ObjectKey,
     pub index: u64,
 }
 
@@ -32,10 +37,10 @@ pub(super) fn object_bytes(words: &ObjectWords) -> ObjectId {
     object
 }
 
-impl Key {
-    /// A number that is the same for all pages of an object, and the same in every run. A guest can choose
-    /// objects that collide; they share a lock then, which costs time to that guest above all.
-    pub fn object_hash(&self) -> u64 {
+impl ObjectKey {
+    /// A number that is the same in every run. A guest can choose objects whose numbers collide; they share
+    /// a lock then, which costs time to that guest above all.
+    pub fn hash(&self) -> u64 {
         let owner = u64::from(self.guest) << 32 | u64::from(self.pool);
         let words = self.object.iter();
         words.fold(mix(owner), |hash, word| mix(hash ^ word))

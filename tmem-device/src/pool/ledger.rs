@@ -9,6 +9,7 @@
 //! Lock order: a shard's lock may be held when the ledger's is taken, never the reverse.
 
 use std::collections::BTreeMap;
+use std::iter::Sum;
 use std::sync::{Mutex, MutexGuard};
 
 use super::PoolKind;
@@ -17,16 +18,20 @@ use super::pieces::PIECE_COST;
 use super::stats::PoolStats;
 
 /// Bytes of metadata that each stored page is charged, whatever it compresses to: an upper bound
-/// of what it really takes. Slab entry 80; table of raw pages 16 at its emptiest; B-tree of keys 122 at
-/// the lowest occupancy that its nodes can have; rounded up.
-pub const PAGE_METADATA: u64 = 220;
+/// of what it really takes. Slab entry 56; table of raw pages 16 at its emptiest; B-tree of pages 60 at
+/// the lowest occupancy that its nodes can have.
+pub const PAGE_METADATA: u64 = 132;
+
+/// Bytes of metadata that each object with pages is charged: the object 64, B-tree of objects 29 at its emptiest;
+/// rounded up.
+pub const OBJECT_METADATA: u64 = 96;
+
+/// The most that one page is charged: that of one that does not compress, and the first of its object.
+pub const WORST_PAGE: u64 = WORST_DATA + PAGE_METADATA + OBJECT_METADATA;
 
 /// What is kept free by compression: room for a batch of 64 pages, but in small pools no more than one part in 64.
 const SPARE_ROOM: u64 = 64 * WORST_PAGE;
 const SPARE_PART: u64 = 64;
-
-/// The most that one page is charged: that of one that does not compress.
-pub const WORST_PAGE: u64 = WORST_DATA + PAGE_METADATA;
 
 /// The answer to an ephemeral page that asks for admission.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +53,16 @@ pub(super) struct Tightness {
     pub promises: bool,
 }
 
+impl Sum for Load {
+    fn sum<I: Iterator<Item = Self>>(loads: I) -> Self {
+        loads.fold(Load::default(), |sum, load| Load {
+            pages: sum.pages + load.pages,
+            objects: sum.objects + load.objects,
+            data_bytes: sum.data_bytes + load.data_bytes,
+        })
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Books {
     pub ephemeral: u64,
@@ -65,9 +80,28 @@ pub(super) struct Ledger {
     books: Mutex<Books>,
 }
 
-/// What a page with so many bytes of data is charged.
-fn cost(data_bytes: u64) -> u64 {
-    data_bytes + PAGE_METADATA
+/// What is taken out of the pool, or put into it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub pages: u64,
+    /// Of these pages, first or last ones of their objects.
+    pub objects: u64,
+    /// Of all pages together.
+    pub data_bytes: u64,
+}
+
+impl Load {
+    pub fn page(data_bytes: u64, with_object: bool) -> Self {
+        Load {
+            pages: 1,
+            objects: with_object.into(),
+            data_bytes,
+        }
+    }
+
+    fn cost(self) -> u64 {
+        self.data_bytes + self.pages * PAGE_METADATA + self.objects * OBJECT_METADATA
+    }
 }
 
 impl Ledger {
@@ -87,12 +121,12 @@ impl Ledger {
 
     /// Books an ephemeral page. The caller holds the lock of the shard that gets it, and keeps it
     /// until the page is inserted: so whoever must evict finds every page that is booked.
-    pub fn admit_ephemeral(&self, data_bytes: u64) -> Admission {
+    pub fn admit_ephemeral(&self, page: Load) -> Admission {
         let mut books = self.lock();
-        let cost = cost(data_bytes);
+        let cost = page.cost();
         if books.ephemeral + books.persistent + cost <= self.size {
             books.ephemeral += cost;
-            books.stats.add(data_bytes);
+            books.stats.add(page.data_bytes);
             Admission::Granted
         } else if books.persistent + cost <= self.size {
             Admission::NeedsEviction
@@ -102,10 +136,11 @@ impl Ledger {
     }
 
     /// Books a persistent page, spending credit of the guest when it has some, and says whether
-    /// there was room. The caller then evicts while [`Ledger::is_over`], before it inserts.
+    /// there was room. The caller then evicts while [`Ledger::is_over`], before it inserts. The page
+    /// is booked as the first of its object; when it is not, [`Ledger::object_was_there`] corrects that.
     pub fn admit_persistent(&self, guest: u32, data_bytes: u64) -> bool {
         let mut books = self.lock();
-        let cost = cost(data_bytes);
+        let cost = Load::page(data_bytes, true).cost();
         match books.promises.get_mut(&guest) {
             Some(promise) if *promise > 0 => {
                 *promise -= 1;
@@ -123,6 +158,11 @@ impl Ledger {
         true
     }
 
+    /// Strikes out the object that was booked with a persistent page.
+    pub fn object_was_there(&self) {
+        self.lock().persistent -= OBJECT_METADATA;
+    }
+
     /// Whether there is room for a page of a guest, if it compresses well.
     pub fn has_room(&self, kind: PoolKind) -> bool {
         let books = self.lock();
@@ -130,7 +170,7 @@ impl Ledger {
             PoolKind::Ephemeral => 0,
             PoolKind::Persistent => books.promised * WORST_PAGE,
         };
-        books.persistent + promised + cost(PIECE_COST) <= self.size
+        books.persistent + promised + Load::page(PIECE_COST, true).cost() <= self.size
     }
 
     /// Whether booked pages exceed the cap, so that ephemeral ones must go.
@@ -161,16 +201,15 @@ impl Ledger {
         books.stats.stored_bytes -= data_bytes;
     }
 
-    /// Strikes pages out: how many, and their bytes of data together.
-    pub fn release(&self, kind: PoolKind, pages: u64, data_bytes: u64) {
-        let mut books = self.lock();
-        books.release(kind, pages, data_bytes);
+    /// Strikes pages out.
+    pub fn release(&self, kind: PoolKind, load: Load) {
+        self.lock().release(kind, load);
     }
 
     /// Strikes out an evicted page.
-    pub fn evicted(&self, data_bytes: u64) {
+    pub fn evicted(&self, page: Load) {
         let mut books = self.lock();
-        books.release(PoolKind::Ephemeral, 1, data_bytes);
+        books.release(PoolKind::Ephemeral, page);
         books.stats.evictions += 1;
     }
 
@@ -223,17 +262,16 @@ impl Ledger {
 }
 
 impl Books {
-    fn release(&mut self, kind: PoolKind, pages: u64, data_bytes: u64) {
-        let bytes = data_bytes + pages * PAGE_METADATA;
+    fn release(&mut self, kind: PoolKind, load: Load) {
         match kind {
-            PoolKind::Ephemeral => self.ephemeral -= bytes,
+            PoolKind::Ephemeral => self.ephemeral -= load.cost(),
             PoolKind::Persistent => {
-                self.persistent -= bytes;
-                self.stats.persistent_pages -= pages;
+                self.persistent -= load.cost();
+                self.stats.persistent_pages -= load.pages;
             }
         }
-        self.stats.stored_pages -= pages;
-        self.stats.stored_bytes -= data_bytes;
+        self.stats.stored_pages -= load.pages;
+        self.stats.stored_bytes -= load.data_bytes;
     }
 }
 

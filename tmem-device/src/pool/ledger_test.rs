@@ -19,13 +19,22 @@ fn a_promise_takes_room_from_persistent_puts_without_credit() {
 #[test]
 fn ephemeral_pages_are_room_for_promises() {
     let ledger = Ledger::new(2 * WORST_PAGE, 10);
-    assert_eq!(ledger.admit_ephemeral(4096), Admission::Granted);
-    assert_eq!(ledger.admit_ephemeral(4096), Admission::Granted);
+    assert_eq!(
+        ledger.admit_ephemeral(Load::page(WORST_DATA, true)),
+        Admission::Granted
+    );
+    assert_eq!(
+        ledger.admit_ephemeral(Load::page(WORST_DATA, true)),
+        Admission::Granted
+    );
     assert_eq!(ledger.grant(GUEST), 2);
     assert!(ledger.admit_persistent(GUEST, WORST_DATA));
     assert!(ledger.is_over());
-    assert_eq!(ledger.admit_ephemeral(0), Admission::NeedsEviction);
-    ledger.evicted(4096);
+    assert_eq!(
+        ledger.admit_ephemeral(Load::page(0, true)),
+        Admission::NeedsEviction
+    );
+    ledger.evicted(Load::page(WORST_DATA, true));
     assert!(!ledger.is_over());
     assert_eq!(ledger.stats().evictions, 1);
 }
@@ -47,7 +56,27 @@ fn an_empty_pool_promises_and_admits_nothing() {
     for size in [0, 1, PAGE_METADATA - 1] {
         let ledger = Ledger::new(size, 1024);
         assert_eq!(ledger.grant(GUEST), 0);
-        assert_eq!(ledger.admit_ephemeral(0), Admission::Impossible);
+        assert_eq!(
+            ledger.admit_ephemeral(Load::page(0, true)),
+            Admission::Impossible
+        );
         assert!(!ledger.admit_persistent(GUEST, 0));
     }
+}
+
+#[test]
+fn pages_of_an_object_that_is_there_cost_less() {
+    let ledger = Ledger::new(WORST_PAGE + PAGE_METADATA, 0);
+    assert!(ledger.admit_persistent(GUEST, WORST_DATA));
+    assert!(!ledger.admit_persistent(GUEST, 0), "no room for an object");
+    ledger.object_was_there();
+    assert!(ledger.admit_persistent(GUEST, 0));
+    let load = Load {
+        pages: 2,
+        objects: 1,
+        data_bytes: WORST_DATA,
+    };
+    ledger.release(PoolKind::Persistent, load);
+    assert_eq!(ledger.stats().used_bytes, 0);
+    assert_eq!(ledger.stats().stored_pages, 0);
 }

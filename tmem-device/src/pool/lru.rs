@@ -5,17 +5,28 @@
 //! shrinks by chunks, so its memory follows the number of pages in both directions, and
 //! nothing is copied when it grows.
 
+use std::sync::Arc;
+
 use super::codec::Stored;
 use super::key::Key;
+use super::objects::Object;
 
 /// Entries in a chunk.
 const CHUNK: usize = 128;
 /// The end of a list.
 const NIL: u32 = u32::MAX;
 
+/// Names one page of a shard: its object's number, and its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PageKey {
+    pub object: u64,
+    pub index: u64,
+}
+
 /// One stored page.
 pub(super) struct Entry {
-    pub key: Key,
+    pub object: Arc<Object>,
+    pub index: u64,
     pub stored: Stored,
     /// When the page was put; unique in the pool, rising.
     pub stamp: u64,
@@ -26,6 +37,22 @@ pub(super) struct Entry {
     /// Neighbours in order of age, of an ephemeral page.
     older: u32,
     newer: u32,
+}
+
+impl Entry {
+    pub fn page_key(&self) -> PageKey {
+        PageKey {
+            object: self.object.number,
+            index: self.index,
+        }
+    }
+
+    pub fn key(&self) -> Key {
+        Key {
+            object: self.object.key,
+            index: self.index,
+        }
+    }
 }
 
 /// The slab, the list and the table.
@@ -73,13 +100,20 @@ impl Entries {
     }
 
     /// Adds an entry, as the newest one.
-    pub fn insert(&mut self, key: Key, stored: Stored, stamp: u64, ephemeral: bool) -> u32 {
+    pub fn insert(
+        &mut self,
+        (object, index): (Arc<Object>, u64),
+        stored: Stored,
+        stamp: u64,
+        ephemeral: bool,
+    ) -> u32 {
         let slot = self.len;
         if slot as usize / CHUNK == self.chunks.len() {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
         let entry = Entry {
-            key,
+            object,
+            index,
             stored,
             stamp,
             ephemeral,
@@ -128,7 +162,7 @@ impl Entries {
 
     /// Takes an entry out. When another one had to move into its slot, its key is returned too:
     /// whoever knows slots must learn of it.
-    pub fn remove(&mut self, slot: u32) -> (Entry, Option<Key>) {
+    pub fn remove(&mut self, slot: u32) -> (Entry, Option<PageKey>) {
         self.unlink(slot);
         self.settle(slot);
         let last = self.len - 1;
@@ -142,7 +176,7 @@ impl Entries {
         if slot == last {
             return (moved, None);
         }
-        let key = moved.key;
+        let key = moved.page_key();
         if moved.ephemeral {
             *self.newer_of(moved.older) = slot;
             *self.older_of(moved.newer) = slot;

@@ -4,15 +4,16 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::pool::PageCopy;
+use crate::pool::key::ObjectKey;
 use crate::wire::PAGE_SIZE;
 
-fn key(index: u64) -> Key {
-    Key {
+fn object() -> Arc<Object> {
+    let key = ObjectKey {
         guest: 0,
         pool: 0,
         object: [0; _],
-        index,
-    }
+    };
+    Arc::new(Object { key, number: 0 })
 }
 
 fn by_age(entries: &Entries) -> Vec<u64> {
@@ -21,7 +22,7 @@ fn by_age(entries: &Entries) -> Vec<u64> {
     while slot != NIL {
         let entry = entries.get(slot);
         assert_eq!(entry.older, before);
-        indexes.push(entry.key.index);
+        indexes.push(entry.index);
         (before, slot) = (slot, entry.newer);
     }
     assert_eq!(entries.newest, before);
@@ -32,7 +33,7 @@ fn raw(entries: &Entries) -> BTreeSet<u64> {
     let raw = entries.raw().iter().enumerate().map(|(at, slot)| {
         let entry = entries.get(*slot);
         assert_eq!(entry.raw_at as usize, at);
-        entry.key.index
+        entry.index
     });
     raw.collect()
 }
@@ -56,7 +57,7 @@ proptest! {
             let raw = pick % 3 != 0;
             if step < 2 || slots.is_empty() {
                 let ephemeral = pick % 5 != 0;
-                let slot = entries.insert(key(stamp), stored(raw), stamp, ephemeral);
+                let slot = entries.insert((object(), stamp), stored(raw), stamp, ephemeral);
                 prop_assert_eq!(slot as usize, slots.len());
                 slots.push((stamp, ephemeral));
                 if ephemeral {
@@ -90,7 +91,7 @@ proptest! {
                 _ => {
                     aging.retain(|old| *old != index);
                     let (entry, moved) = entries.remove(slot as u32);
-                    prop_assert_eq!(entry.key.index, index);
+                    prop_assert_eq!(entry.index, index);
                     slots.swap_remove(slot);
                     prop_assert_eq!(moved.map(|key| key.index), slots.get(slot).map(|s| s.0));
                 }
@@ -101,7 +102,7 @@ proptest! {
         prop_assert_eq!(by_age(&entries), aging);
         prop_assert_eq!(raw(&entries), untried);
         for (slot, (index, _)) in slots.iter().enumerate() {
-            prop_assert_eq!(entries.get(slot as u32).key.index, *index);
+            prop_assert_eq!(entries.get(slot as u32).index, *index);
         }
         prop_assert!(entries.chunks.len() * CHUNK <= slots.len() + 2 * CHUNK);
     }
@@ -109,5 +110,5 @@ proptest! {
 
 #[test]
 fn an_entry_is_as_large_as_the_books_say() {
-    assert_eq!(size_of::<Entry>(), 80);
+    assert_eq!(size_of::<Entry>(), 56);
 }

@@ -10,7 +10,7 @@
 //! that come 16 shards with at most two spare slab chunks each (360 KiB together), 13 KiB of
 //! scratch space and at most 260 KiB of free pieces for each thread that puts or frees,
 //! 400 KiB for the log of a guest's evictions, a few dozen bytes for each of a guest's pools (at most
-//! [`PoolConfig::max_pools`]), and what the process's allocator loses: 0 to 3 % in
+//! [`PoolConfig::max_pools`]), and what the process's allocator loses: 1 to 10 % in
 //! `tests/memory_bound.rs`, which fails beyond 12 %, because data is kept in pieces of one length.
 //! Empty objects take nothing: an object exists only as the keys of its pages.
 //! Freed blocks go back to the allocator at once; after a bulk release (a pool destroyed, a
@@ -22,6 +22,7 @@ mod guest;
 mod key;
 mod ledger;
 mod lru;
+mod objects;
 mod pieces;
 mod shard;
 mod squeeze;
@@ -29,7 +30,8 @@ mod stats;
 mod trim;
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+#[cfg(test)]
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
@@ -37,14 +39,14 @@ pub use codec::{Page, PageCopy};
 pub use evictions::Evicted;
 pub use guest::Guest;
 pub use key::ObjectId;
-pub use ledger::{PAGE_METADATA, WORST_PAGE};
+pub use ledger::{OBJECT_METADATA, PAGE_METADATA, WORST_PAGE};
 pub use stats::PoolStats;
 
 use codec::Stored;
 use evictions::EvictionLog;
-use key::Key;
-use ledger::{Admission, Ledger};
-use shard::{NO_STAMP, Shard};
+use key::{Key, ObjectKey};
+use ledger::{Admission, Ledger, Load};
+use shard::{NO_STAMP, Pages, Shard, Taken};
 
 const SHARDS: usize = 16;
 
@@ -142,8 +144,8 @@ impl HostPool {
         self.ledger.stats()
     }
 
-    fn shard(&self, key: &Key) -> &Shard {
-        &self.shards[key.object_hash() as usize % SHARDS]
+    fn shard(&self, object: &ObjectKey) -> &Shard {
+        &self.shards[object.hash() as usize % SHARDS]
     }
 
     fn next_stamp(&self) -> u64 {
@@ -163,7 +165,7 @@ impl HostPool {
             self.flush_page(key, kind);
             return Err(PoolError::Refused);
         }
-        self.squeeze(key.guest);
+        self.squeeze(key.object.guest);
         Ok(())
     }
 
@@ -176,19 +178,21 @@ impl HostPool {
     }
 
     fn put_ephemeral(&self, key: Key, page: Stored) -> Result<(), Stored> {
-        let shard = self.shard(&key);
+        let shard = self.shard(&key.object);
         let data_bytes = page.data_bytes();
         let mut page = page;
         for _ in 0..ADMISSION_ATTEMPTS {
             let (admission, outcome) = shard.with(|pages| {
-                let admission = self.ledger.admit_ephemeral(data_bytes);
+                let object = pages.object(&key.object);
+                let load = Load::page(data_bytes, object.is_none());
+                let admission = self.ledger.admit_ephemeral(load);
                 if admission != Admission::Granted {
                     return (admission, Err(page));
                 }
-                let replaced = pages.insert(key, page, self.next_stamp(), true);
+                let replaced = pages.insert(object, key, page, self.next_stamp(), true);
                 if let Some(old) = &replaced {
-                    self.ledger
-                        .release(PoolKind::Ephemeral, 1, old.data_bytes());
+                    let old = Load::page(old.data_bytes(), false);
+                    self.ledger.release(PoolKind::Ephemeral, old);
                 }
                 (admission, Ok(replaced))
             });
@@ -209,7 +213,7 @@ impl HostPool {
 
     fn put_persistent(&self, key: Key, page: Stored) -> Result<(), Stored> {
         let data_bytes = page.data_bytes();
-        while !self.ledger.admit_persistent(key.guest, data_bytes) {
+        while !self.ledger.admit_persistent(key.object.guest, data_bytes) {
             // The older page of the key is lost in any case; perhaps its room is enough.
             if !self.flush_page(key, PoolKind::Persistent) && !self.squeeze_one() {
                 return Err(page);
@@ -221,11 +225,15 @@ impl HostPool {
                 std::thread::yield_now();
             }
         }
-        let replaced = self.shard(&key).with(|pages| {
-            let replaced = pages.insert(key, page, self.next_stamp(), false);
+        let replaced = self.shard(&key.object).with(|pages| {
+            let object = pages.object(&key.object);
+            if object.is_some() {
+                self.ledger.object_was_there();
+            }
+            let replaced = pages.insert(object, key, page, self.next_stamp(), false);
             if let Some(old) = &replaced {
-                self.ledger
-                    .release(PoolKind::Persistent, 1, old.data_bytes());
+                let old = Load::page(old.data_bytes(), false);
+                self.ledger.release(PoolKind::Persistent, old);
             }
             replaced
         });
@@ -254,19 +262,19 @@ impl HostPool {
 
     fn evict_from(&self, shard: &Shard) -> bool {
         let evicted = shard.with(|pages| {
-            let entry = pages.remove_oldest()?;
-            self.ledger.evicted(entry.stored.data_bytes());
-            Some(entry)
+            let taken = pages.remove_oldest()?;
+            self.ledger.evicted(taken.load());
+            Some(taken)
         });
-        let Some(entry) = evicted else {
+        let Some(Taken { key, .. }) = evicted else {
             return false;
         };
         let logs = self
             .eviction_logs
             .read()
             .expect("no thread panics while it holds the logs");
-        if let Some(log) = logs.get(&entry.key.guest) {
-            log.add(&entry.key);
+        if let Some(log) = logs.get(&key.object.guest) {
+            log.add(&key);
         }
         true
     }
@@ -275,13 +283,13 @@ impl HostPool {
     fn get(&self, key: Key, kind: PoolKind, page: &mut Page) -> Result<bool, PoolError> {
         match kind {
             PoolKind::Ephemeral => {
-                let Some(entry) = self.take(&key, kind) else {
+                let Some(stored) = self.take(&key, kind) else {
                     return Ok(false);
                 };
                 // An ephemeral page that the host lost is a miss.
-                Ok(entry.stored.decode(page).is_ok())
+                Ok(stored.decode(page).is_ok())
             }
-            PoolKind::Persistent => self.shard(&key).with(|pages| match pages.get(&key) {
+            PoolKind::Persistent => self.shard(&key.object).with(|pages| match pages.get(&key) {
                 None => Ok(false),
                 Some(stored) => stored
                     .decode(page)
@@ -291,11 +299,11 @@ impl HostPool {
         }
     }
 
-    fn take(&self, key: &Key, kind: PoolKind) -> Option<lru::Entry> {
-        self.shard(key).with(|pages| {
-            let entry = pages.remove(key)?;
-            self.ledger.release(kind, 1, entry.stored.data_bytes());
-            Some(entry)
+    fn take(&self, key: &Key, kind: PoolKind) -> Option<Stored> {
+        self.shard(&key.object).with(|pages| {
+            let taken = pages.remove(key)?;
+            self.ledger.release(kind, taken.load());
+            Some(taken.stored)
         })
     }
 
@@ -306,46 +314,35 @@ impl HostPool {
 
     /// Drops the pages of one object from `first` to the index `last`; how many there were.
     fn flush_range(&self, first: Key, last: u64, kind: PoolKind) -> u64 {
-        let range = first..=Key {
-            index: last,
-            ..first
-        };
-        self.flush_keys(self.shard(&first), range, kind)
+        self.flush(self.shard(&first.object), kind, |pages| {
+            pages.remove_range(&first, last, RANGE_BATCH)
+        })
     }
 
     /// Drops all pages of a guest's pool.
     fn flush_pool(&self, guest: u32, pool: u32, kind: PoolKind) -> u64 {
-        let first = Key {
-            guest,
-            pool,
-            object: [0; _],
-            index: 0,
+        let flush = |shard| {
+            self.flush(shard, kind, |pages| {
+                pages.remove_pool(guest, pool, RANGE_BATCH)
+            })
         };
-        let last = Key {
-            guest,
-            pool,
-            object: [u64::MAX; _],
-            index: u64::MAX,
-        };
-        let shards = self.shards.iter();
-        shards
-            .map(|shard| self.flush_keys(shard, first..=last, kind))
-            .sum()
+        self.shards.iter().map(flush).sum()
     }
 
-    fn flush_keys(&self, shard: &Shard, range: RangeInclusive<Key>, kind: PoolKind) -> u64 {
+    /// Drops what `next` takes out, a batch after the other.
+    fn flush(&self, shard: &Shard, kind: PoolKind, next: impl Fn(&mut Pages) -> Vec<Taken>) -> u64 {
         let mut flushed = 0;
         loop {
-            let entries = shard.with(|pages| {
-                let entries = pages.remove_range(range.clone(), RANGE_BATCH);
-                if !entries.is_empty() {
-                    let data_bytes = entries.iter().map(|e| e.stored.data_bytes()).sum();
-                    self.ledger.release(kind, entries.len() as u64, data_bytes);
+            let batch = shard.with(|pages| {
+                let batch = next(pages);
+                if !batch.is_empty() {
+                    self.ledger
+                        .release(kind, batch.iter().map(Taken::load).sum());
                 }
-                entries
+                batch
             });
-            flushed += entries.len() as u64;
-            if entries.len() < RANGE_BATCH {
+            flushed += batch.len() as u64;
+            if batch.len() < RANGE_BATCH {
                 return flushed;
             }
         }
@@ -357,8 +354,12 @@ impl HostPool {
         let (mut ephemeral, mut persistent) = (0, 0);
         for shard in &self.shards {
             shard.with(|pages| {
+                let mut seen = BTreeSet::new();
                 for entry in pages.audit() {
-                    let cost = entry.stored.data_bytes() + PAGE_METADATA;
+                    let mut cost = entry.stored.data_bytes() + PAGE_METADATA;
+                    if seen.insert(entry.object.number) {
+                        cost += OBJECT_METADATA;
+                    }
                     *(if entry.ephemeral {
                         &mut ephemeral
                     } else {

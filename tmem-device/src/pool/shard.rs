@@ -1,30 +1,50 @@
 //! One shard: the pages of some of the objects, behind one lock that is held briefly.
 
 use std::collections::BTreeMap;
+#[cfg(test)]
+use std::collections::BTreeSet;
 use std::collections::btree_map::Entry as Slot;
-use std::ops::RangeInclusive;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::codec::{Page, Stored};
-use super::key::Key;
-use super::lru::{Entries, Entry};
+use super::key::{Key, ObjectKey};
+use super::ledger::Load;
+#[cfg(test)]
+use super::lru::Entry;
+use super::lru::{Entries, PageKey};
+use super::objects::{Object, Objects};
 
 /// The stamp of a shard without ephemeral pages.
 pub(super) const NO_STAMP: u64 = u64::MAX;
 
 /// Pages in key order, and in order of age.
 pub(super) struct Pages {
-    slots: BTreeMap<Key, u32>,
+    objects: Objects,
+    slots: BTreeMap<PageKey, u32>,
     entries: Entries,
 }
 
 /// A raw page on its way to being compressed, which happens without a lock.
 pub(super) struct RawPage {
-    key: Key,
+    key: PageKey,
     stamp: u64,
     /// A copy.
     pub page: Page,
+}
+
+/// A page that was taken out. It no longer counts as one of its object's.
+pub(super) struct Taken {
+    pub key: Key,
+    pub stored: Stored,
+    /// It was the last one of its object.
+    pub object_gone: bool,
+}
+
+impl Taken {
+    pub fn load(&self) -> Load {
+        Load::page(self.stored.data_bytes(), self.object_gone)
+    }
 }
 
 /// What a page saved by being compressed.
@@ -56,6 +76,7 @@ impl Shard {
                 raw_pages: AtomicU32::new(0),
             },
             pages: Mutex::new(Pages {
+                objects: Objects::default(),
                 slots: BTreeMap::new(),
                 entries: Entries::new(),
             }),
@@ -94,40 +115,60 @@ impl Pages {
             .map_or(NO_STAMP, |slot| self.entries.get(slot).stamp)
     }
 
-    /// Looks a page up.
-    pub fn get(&self, key: &Key) -> Option<&Stored> {
-        self.slots
-            .get(key)
-            .map(|slot| &self.entries.get(*slot).stored)
+    /// The object, if it has pages.
+    pub fn object(&self, key: &ObjectKey) -> Option<Arc<Object>> {
+        self.objects.find(key).cloned()
     }
 
-    /// Stores a page; returns the one that it replaced.
+    fn page_key(&self, key: &Key) -> Option<PageKey> {
+        let object = self.objects.find(&key.object)?;
+        Some(PageKey {
+            object: object.number,
+            index: key.index,
+        })
+    }
+
+    /// Looks a page up.
+    pub fn get(&self, key: &Key) -> Option<&Stored> {
+        let slot = self.slots.get(&self.page_key(key)?)?;
+        Some(&self.entries.get(*slot).stored)
+    }
+
+    /// Stores a page; `object` is what [`Pages::object`] has found. Returns the page that it replaced.
     pub fn insert(
         &mut self,
+        object: Option<Arc<Object>>,
         key: Key,
         stored: Stored,
         stamp: u64,
         ephemeral: bool,
     ) -> Option<Stored> {
-        match self.slots.entry(key) {
+        let object = object.unwrap_or_else(|| self.objects.add(key.object));
+        let page_key = PageKey {
+            object: object.number,
+            index: key.index,
+        };
+        match self.slots.entry(page_key) {
             Slot::Occupied(slot) => Some(self.entries.replace(*slot.get(), stored, stamp)),
             Slot::Vacant(place) => {
-                place.insert(self.entries.insert(key, stored, stamp, ephemeral));
+                let page = (object, key.index);
+                place.insert(self.entries.insert(page, stored, stamp, ephemeral));
                 None
             }
         }
     }
 
     /// Takes a page out.
-    pub fn remove(&mut self, key: &Key) -> Option<Entry> {
-        let slot = self.slots.remove(key)?;
+    pub fn remove(&mut self, key: &Key) -> Option<Taken> {
+        let page_key = self.page_key(key)?;
+        let slot = self.slots.remove(&page_key)?;
         Some(self.take(slot))
     }
 
     /// Takes the oldest ephemeral page out.
-    pub fn remove_oldest(&mut self) -> Option<Entry> {
+    pub fn remove_oldest(&mut self) -> Option<Taken> {
         let slot = self.entries.oldest()?;
-        let key = self.entries.get(slot).key;
+        let key = self.entries.get(slot).page_key();
         self.slots.remove(&key);
         Some(self.take(slot))
     }
@@ -139,7 +180,7 @@ impl Pages {
         self.entries.settle(slot);
         let entry = self.entries.get(slot);
         let mut raw = RawPage {
-            key: entry.key,
+            key: entry.page_key(),
             stamp: entry.stamp,
             page: [0; _],
         };
@@ -165,38 +206,75 @@ impl Pages {
         })
     }
 
-    /// Takes out up to `limit` pages whose keys are in the range.
-    pub fn remove_range(&mut self, range: RangeInclusive<Key>, limit: usize) -> Vec<Entry> {
-        let keys: Vec<Key> = self
-            .slots
-            .range(range)
-            .take(limit)
-            .map(|(key, _)| *key)
-            .collect();
-        keys.iter().filter_map(|key| self.remove(key)).collect()
+    /// Takes out up to `limit` pages of the object of `first`, from there to the index `last`.
+    pub fn remove_range(&mut self, first: &Key, last: u64, limit: usize) -> Vec<Taken> {
+        let Some(first) = self.page_key(first) else {
+            return Vec::new();
+        };
+        let last = PageKey {
+            index: last,
+            ..first
+        };
+        let found = self.slots.range(first..=last).take(limit);
+        let slots: Vec<PageKey> = found.map(|(key, _)| *key).collect();
+        let slots = slots.iter();
+        slots
+            .filter_map(|key| {
+                let slot = self.slots.remove(key)?;
+                Some(self.take(slot))
+            })
+            .collect()
     }
 
-    fn take(&mut self, slot: u32) -> Entry {
+    /// Takes out up to `limit` pages of a guest's pool.
+    pub fn remove_pool(&mut self, guest: u32, pool: u32, limit: usize) -> Vec<Taken> {
+        let first = ObjectKey {
+            guest,
+            pool,
+            object: [0; _],
+        };
+        let mut taken = Vec::new();
+        while taken.len() < limit
+            && let Some(object) = self.objects.first_from(&first)
+            && (object.key.guest, object.key.pool) == (guest, pool)
+        {
+            let key = Key {
+                object: object.key,
+                index: 0,
+            };
+            taken.extend(self.remove_range(&key, u64::MAX, limit - taken.len()));
+        }
+        taken
+    }
+
+    fn take(&mut self, slot: u32) -> Taken {
         let (entry, moved) = self.entries.remove(slot);
         if let Some(key) = moved
             && let Some(place) = self.slots.get_mut(&key)
         {
             *place = slot;
         }
-        entry
+        Taken {
+            key: entry.key(),
+            object_gone: self.objects.page_goes(&entry.object),
+            stored: entry.stored,
+        }
     }
 
-    /// Every page, checked against the index.
+    /// Every page, checked against the indexes.
     #[cfg(test)]
     pub fn audit(&self) -> Vec<&Entry> {
         assert_eq!(self.slots.len(), self.entries.len());
-        self.slots
-            .iter()
-            .map(|(key, slot)| {
-                let entry = self.entries.get(*slot);
-                assert_eq!(entry.key, *key);
-                entry
-            })
-            .collect()
+        let check = |(key, slot): (&PageKey, &u32)| {
+            let entry = self.entries.get(*slot);
+            assert_eq!(entry.page_key(), *key);
+            let object = self.objects.find(&entry.object.key).expect("it has a page");
+            assert!(Arc::ptr_eq(object, &entry.object));
+            entry
+        };
+        let entries: Vec<&Entry> = self.slots.iter().map(check).collect();
+        let numbers: BTreeSet<u64> = entries.iter().map(|entry| entry.object.number).collect();
+        assert_eq!(numbers.len(), self.objects.len());
+        entries
     }
 }

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use super::super::ledger::{OBJECT_METADATA, PAGE_METADATA};
+use super::super::pieces::PIECE_COST;
 use super::super::{Guest, Page, PoolConfig};
 use super::*;
 use crate::wire::PAGE_SIZE;
@@ -21,11 +23,15 @@ fn noise(seed: u64) -> Page {
     })
 }
 
-/// A pool with room for `pages` raw pages, without credit for anybody.
+/// What a raw page takes, beside its object, and one that compresses into one piece.
+const RAW: u64 = WORST_PAGE - OBJECT_METADATA;
+const SQUEEZED: u64 = PIECE_COST + PAGE_METADATA;
+
+/// A pool with room for `pages` raw pages of one object, and for the object that a put asks room for, without credit for anybody.
 fn pool(pages: u64, kind: PoolKind) -> (Arc<HostPool>, Guest, u32) {
     let pool = HostPool::new(PoolConfig {
         credit: 0,
-        ..PoolConfig::new(pages * WORST_PAGE)
+        ..PoolConfig::new(pages * RAW + 2 * OBJECT_METADATA)
     });
     let guest = pool.register().expect("a guest");
     let id = guest.new_pool(kind).expect("a pool");
@@ -49,7 +55,7 @@ fn pages_stay_raw_while_there_is_room() {
         assert!(put(&guest, id, number, &text(number)));
     }
     assert_eq!(pool.raw_pages(), 78);
-    assert_eq!(pool.stats().used_bytes, 78 * WORST_PAGE);
+    assert_eq!(pool.stats().used_bytes, 78 * RAW + OBJECT_METADATA);
 }
 
 #[test]
@@ -72,8 +78,11 @@ fn compression_multiplies_what_fits_and_some_stay_raw() {
         assert!(put(&guest, id, number, &text(number)));
     }
     let stats = pool.stats();
-    assert_eq!(pool.raw_pages(), 80 / RAW_SHARE);
-    // One piece and the metadata each, 1260 bytes of 4380; five are raw.
+    assert_eq!(
+        pool.raw_pages(),
+        pool.config().size / RAW_SHARE / WORST_PAGE
+    );
+    // 1172 bytes each, of 4292; four are raw.
     assert!(stats.stored_pages > 5 + 70 * 3, "{stats:?}");
     assert!(stats.evictions > 0, "{stats:?}");
     check(&guest, id, 1999, &text(1999));
@@ -86,7 +95,7 @@ fn a_persistent_put_is_refused_only_when_nothing_compresses_any_more() {
     let taken = (0..1000).take_while(|&number| put(&guest, id, number, &text(number)));
     let taken = taken.count() as u64;
     assert_eq!(pool.raw_pages(), 0);
-    assert_eq!(taken, 16 * WORST_PAGE / 1260);
+    assert_eq!(taken, (16 * RAW - OBJECT_METADATA) / SQUEEZED);
     for number in 0..taken {
         check(&guest, id, number, &text(number));
     }

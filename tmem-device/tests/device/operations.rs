@@ -233,7 +233,8 @@ fn puts_with_credit_are_never_refused() {
     let mut request = |pool: u32, count: u64, base: u64| {
         let mut request = Request::new();
         for index in 0..count {
-            request = request.put(pool, 1, base + index, 0);
+            // Each is the first of its object, which is what a promise covers.
+            request = request.put(pool, (base + index) as u8, base + index, 0);
             let page = request.pages.last_mut().expect("just put");
             for byte in page.iter_mut() {
                 noise = noise
