@@ -192,6 +192,47 @@ void vtmem_cc_get(struct address_space *mapping, pgoff_t index, unsigned int nr,
 }
 
 /*
+ * The page at index is going to be read alone: how many after it come with it, without a
+ * gap? None if it needs no exit itself. Process context.
+ */
+unsigned int vtmem_cc_ahead(struct inode *inode, pgoff_t index)
+{
+	pgoff_t end = DIV_ROUND_UP(i_size_read(inode), PAGE_SIZE);
+	DECLARE_BITMAP(present, VTMEM_AHEAD + 1);
+	unsigned int nr = 0, window;
+	struct vtmem_mount *m;
+	struct vtmem_key key;
+
+	rcu_read_lock();
+	m = vtmem_mount_ready(inode->i_sb);
+	if (m && index < end) {
+		key = vtmem_cc_key(m, inode, index);
+		window = min_t(pgoff_t, 1 + vtmem_ahead_wanted(&key),
+			       end - index);
+		if (window > 1 && vtmem_presence_window(&key, window, present))
+			nr = find_first_zero_bit(present, window);
+	}
+	rcu_read_unlock();
+	return nr ? nr - 1 : 0;
+}
+
+/* As many after the page at index as were found room for come with it. */
+void vtmem_cc_ahead_fetched(struct inode *inode, pgoff_t index, unsigned int nr)
+{
+	struct vtmem_mount *m;
+	struct vtmem_key key;
+
+	rcu_read_lock();
+	m = vtmem_mount_ready(inode->i_sb);
+	if (m) {
+		key = vtmem_cc_key(m, inode, index);
+		vtmem_ahead_fetched(&key, nr);
+	}
+	rcu_read_unlock();
+	vtmem_count(VTMEM_GETS_AHEAD, nr);
+}
+
+/*
  * Is the folio what a read from the disk would return? Besides the obvious: a folio
  * whose writeback failed is clean but PG_error; direct I/O changes the disk without
  * the folio; and where invalidating pages failed, they may be older than the disk.

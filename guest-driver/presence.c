@@ -40,6 +40,10 @@ static unsigned int vtmem_presence_kb;
 module_param_named(presence_kb, vtmem_presence_kb, uint, 0444);
 MODULE_PARM_DESC(presence_kb, "Size of the presence index in KiB (default: 1/256 of memory)");
 
+static bool vtmem_presence_on = true;
+module_param_named(presence, vtmem_presence_on, bool, 0444);
+MODULE_PARM_DESC(presence, "Keep the index (default Y); N: every miss and flush goes to the host, to measure what the index is worth");
+
 struct vtmem_block {
 	u64 object;
 	u32 number;
@@ -145,6 +149,8 @@ bool vtmem_presence_set(const struct vtmem_key *key, struct vtmem_key *victim,
 	bool full = false;
 	unsigned int i;
 
+	if (!vtmem_presence_on)
+		return false;
 	spin_lock_irqsave(lock, flags);
 	b = vtmem_block_find(bucket, key->pool, key->object, number);
 	if (!b) {
@@ -186,6 +192,10 @@ unsigned int vtmem_presence_window(const struct vtmem_key *key, unsigned int nr,
 	unsigned int found = 0, i, n;
 	unsigned long flags;
 
+	if (!vtmem_presence_on) {
+		bitmap_fill(present, nr);
+		return nr;
+	}
 	bitmap_zero(present, nr);
 	if (!vtmem_presence_fits(key->index + nr) ||
 	    !vtmem_object_held(key->pool, key->object))
@@ -281,6 +291,8 @@ bool vtmem_presence_clear(const struct vtmem_key *key, u64 nr)
 	u64 number, end;
 	bool any = false;
 
+	if (!vtmem_presence_on)
+		return nr;
 	if (!nr || !vtmem_object_held(key->pool, key->object))
 		return false;
 	if (last < first)

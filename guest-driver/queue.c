@@ -13,6 +13,7 @@
  */
 #include <linux/delay.h>
 #include <linux/ktime.h>
+#include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/virtio_config.h>
 
@@ -26,6 +27,10 @@
  * long is given up.
  */
 #define VTMEM_ANSWER_NS		NSEC_PER_SEC
+
+static bool vtmem_windows = true;
+module_param_named(windows, vtmem_windows, bool, 0444);
+MODULE_PARM_DESC(windows, "One chain for a readahead window or a swap cluster (default Y); N: one for each page, to measure what windows are worth");
 
 void vtmem_credit_add(struct vtmem *vt, u64 pages)
 {
@@ -285,7 +290,7 @@ void vtmem_sync_begin(struct vtmem *vt, unsigned long *flags)
 
 bool vtmem_sync_has_room(struct vtmem *vt, unsigned int segs)
 {
-	return vt->get_ops < VTMEM_BATCH_OPS &&
+	return vt->get_ops < (vtmem_windows ? VTMEM_BATCH_OPS : 1) &&
 	       vt->get_segs + segs <= VTMEM_GET_SEGS;
 }
 

@@ -37,6 +37,10 @@ static unsigned int vtmem_batches = 4;
 module_param_named(batches, vtmem_batches, uint, 0444);
 MODULE_PARM_DESC(batches, "Batches of 64 pages that each CPU may have under way");
 
+static unsigned int vtmem_batch = VTMEM_BATCH_OPS;
+module_param_named(batch, vtmem_batch, uint, 0444);
+MODULE_PARM_DESC(batch, "Puts and flushes that share a chain at most (default 64); fewer: each chain rings, to measure what batches are worth");
+
 /* Where the page of a put comes from. */
 struct vtmem_source {
 	struct page *page;
@@ -134,7 +138,7 @@ static void vtmem_ring_in_time(struct vtmem_staging *s)
 	for (i = 0; i < vt->nr_batches; i++)
 		under_way += READ_ONCE(s->batches[i].state) ==
 			     VTMEM_BATCH_IN_FLIGHT;
-	if (2 * under_way >= vt->nr_batches ||
+	if (2 * under_way >= vt->nr_batches || vt->batch_ops < VTMEM_BATCH_OPS ||
 	    atomic64_read(&vt->credit) < VTMEM_BATCH_OPS)
 		vtmem_put_notify(vt);
 }
@@ -149,7 +153,7 @@ static struct vtmem_batch *vtmem_open(struct vtmem_staging *s, bool with_page)
 	struct vtmem_batch *b = s->open;
 	unsigned int i, pass;
 
-	if (b && b->nr_ops < VTMEM_BATCH_OPS &&
+	if (b && b->nr_ops < vt->batch_ops &&
 	    (!with_page || b->nr_puts < b->max_puts))
 		return b;
 	if (b) {
@@ -273,7 +277,7 @@ static bool vtmem_stage(struct vtmem *vt, u16 type, const struct vtmem_key *key,
 			vtmem_copy_bio(to, src->bio);
 		b->slot[i] = src->slot;
 	}
-	if (b->nr_ops == VTMEM_BATCH_OPS) {
+	if (b->nr_ops == vt->batch_ops) {
 		vtmem_submit(s);
 		vtmem_ring_in_time(s);
 	}
@@ -527,6 +531,7 @@ int vtmem_staging_init(struct vtmem *vt, unsigned int ring_size)
 		return -EINVAL;
 	}
 	vt->nr_batches = clamp(vtmem_batches, 2U, chains / vt->nr_staging);
+	vt->batch_ops = clamp(vtmem_batch, 1U, (unsigned int)VTMEM_BATCH_OPS);
 
 	vt->owner = kvcalloc(1 << VTMEM_OWNER_BITS, sizeof(*vt->owner),
 			     GFP_KERNEL);

@@ -18,6 +18,7 @@ static const char * const vtmem_stat_names[VTMEM_NR_STATS] = {
 	[VTMEM_HITS] = "hits",
 	[VTMEM_MISSES] = "misses",
 	[VTMEM_MISSES_LOCAL] = "misses_local",
+	[VTMEM_GETS_AHEAD] = "gets_ahead",
 	[VTMEM_FLUSH_PAGES] = "flush_pages",
 	[VTMEM_FLUSH_RANGES] = "flush_ranges",
 	[VTMEM_FLUSH_OBJECTS] = "flush_objects",
@@ -34,6 +35,7 @@ static const char * const vtmem_stat_names[VTMEM_NR_STATS] = {
 	[VTMEM_SWAP_STORES_LOWER] = "swap_stores_lower",
 	[VTMEM_SWAP_LOADS] = "swap_loads",
 	[VTMEM_SWAP_LOADS_LOWER] = "swap_loads_lower",
+	[VTMEM_SWAP_LOADS_AHEAD] = "swap_loads_ahead",
 	[VTMEM_SWAP_RESCUES] = "swap_rescues",
 	[VTMEM_SWAP_LOST] = "swap_lost",
 };

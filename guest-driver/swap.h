@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What swapdev.c and swapload.c share.
+ * What swapdev.c, swapload.c and swapahead.c share.
  */
 #ifndef VTMEM_SWAP_H
 #define VTMEM_SWAP_H
@@ -45,6 +45,16 @@ struct vtmem_swap {
 	struct bio_list deferred;
 	struct bio rescue_bio;
 	struct bio_vec rescue_vec;
+
+	/* Pages fetched ahead: swapahead.c. */
+	struct {
+		spinlock_t lock;		/* slot, valid */
+		sector_t slot[VTMEM_AHEAD];	/* whose page has the place; 0: none's */
+		DECLARE_BITMAP(valid, VTMEM_AHEAD);
+		void *data;
+		unsigned long busy;		/* bit 0: somebody is fetching */
+		sector_t first;			/* the first slot that is fetched */
+	} ahead;
 };
 
 static inline sector_t vtmem_slot(struct bio *bio)
@@ -82,5 +92,16 @@ void vtmem_swap_load(struct vtmem_swap *sw, struct bio *bio);
 void vtmem_swap_defer(struct vtmem_swap *sw, struct bio *bio);
 void vtmem_swap_work(struct work_struct *work);
 void vtmem_swap_wait_loads(void);
+
+/* swapahead.c */
+int vtmem_swap_ahead_init(struct vtmem_swap *sw);
+void vtmem_swap_ahead_exit(struct vtmem_swap *sw);
+void vtmem_swap_ahead_drop(struct vtmem_swap *sw, sector_t slot);
+bool vtmem_swap_ahead_load(struct vtmem_swap *sw, struct bio *bio);
+unsigned int vtmem_swap_ahead_begin(struct vtmem_swap *sw, sector_t first,
+				    sector_t last);
+unsigned int vtmem_swap_ahead_add(struct vtmem_swap *sw, unsigned int nr);
+void vtmem_swap_ahead_done(struct vtmem_swap *sw, unsigned int op,
+			   unsigned int nr, bool executed);
 
 #endif /* VTMEM_SWAP_H */

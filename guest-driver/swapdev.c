@@ -92,6 +92,7 @@ void vtmem_swap_store(struct vtmem_swap *sw, struct bio *bio)
 	    bio->bi_iter.bi_size == PAGE_SIZE &&
 	    vtmem_swap_put(sw, bio, &key, next)) {
 		sw->slots[slot] = next;
+		vtmem_swap_ahead_drop(sw, slot);
 		spin_unlock_irqrestore(lock, flags);
 		vtmem_count(VTMEM_SWAP_STORES, 1);
 		bio_endio(bio);
@@ -101,6 +102,7 @@ void vtmem_swap_store(struct vtmem_swap *sw, struct bio *bio)
 	if ((entry & VTMEM_SLOT_STATE) == VTMEM_SLOT_HOST && !sw->dead)
 		vtmem_flush(sw->vt, VTMEM_OP_FLUSH_PAGE, &key, 0);
 	sw->slots[slot] = vtmem_slot_next(entry, VTMEM_SLOT_LOWER);
+	vtmem_swap_ahead_drop(sw, slot);
 	spin_unlock_irqrestore(lock, flags);
 	vtmem_count(VTMEM_SWAP_STORES_LOWER, 1);
 	vtmem_swap_pass(sw, bio);
@@ -123,6 +125,7 @@ static void vtmem_swap_free_slot(struct vtmem_swap *sw, sector_t slot)
 		fallthrough;
 	case VTMEM_SLOT_LOST:
 		sw->slots[slot] = vtmem_slot_next(entry, VTMEM_SLOT_LOWER);
+		vtmem_swap_ahead_drop(sw, slot);
 		break;
 	}
 	spin_unlock_irqrestore(lock, flags);
@@ -190,6 +193,7 @@ static void vtmem_swap_free_disk(struct gendisk *disk)
 	struct vtmem_swap *sw = disk->private_data;
 
 	vtmem_compat_bdev_close(sw->lower);
+	vtmem_swap_ahead_exit(sw);
 	kvfree(sw->slots);
 	kfree(sw);
 }
@@ -256,7 +260,7 @@ int vtmem_swap_init(struct vtmem *vt, const char *path)
 	}
 	sw->slots = kvcalloc(sw->nr_slots, sizeof(*sw->slots), GFP_KERNEL);
 	vtmem_swap_wq = alloc_ordered_workqueue("vtmemswap", WQ_MEM_RECLAIM);
-	if (!sw->slots || !vtmem_swap_wq) {
+	if (!sw->slots || !vtmem_swap_wq || vtmem_swap_ahead_init(sw)) {
 		err = -ENOMEM;
 		goto free_wq;
 	}
@@ -296,6 +300,7 @@ destroy_pool:
 free_wq:
 	if (vtmem_swap_wq)
 		destroy_workqueue(vtmem_swap_wq);
+	vtmem_swap_ahead_exit(sw);
 	kvfree(sw->slots);
 close:
 	vtmem_compat_bdev_close(sw->lower);

@@ -3,7 +3,8 @@
  * Reads of /dev/vtmemswap0, and second chances.
  *
  * Reads are collected by the reader's plug, as the kernel swaps in a cluster or a
- * neighbourhood, and fetched with one exit. What the host does not have after all is
+ * neighbourhood, and fetched with one exit; swapahead.c has what came with them
+ * unasked. What the host does not have after all is
  * for the worker: it first writes the pages of refused puts to the real device,
  * and then tries again. A page that is neither there nor here is an I/O error.
  */
@@ -58,7 +59,7 @@ static int vtmem_swap_fetch(struct vtmem_swap *sw, struct bio_list *bios,
 			    struct bio_list *taken, u8 *status)
 {
 	struct vtmem *vt = sw->vt;
-	unsigned int nr = 0, i;
+	unsigned int nr = 0, ahead, added = 0, i;
 	struct bvec_iter iter;
 	unsigned long flags;
 	struct bio_vec bv;
@@ -69,6 +70,8 @@ static int vtmem_swap_fetch(struct vtmem_swap *sw, struct bio_list *bios,
 	bio_list_for_each(bio, bios)
 		vtmem_order(vt, sw->pool,
 			    vtmem_slot(bio) >> VTMEM_SLOT_OBJECT_SHIFT);
+	ahead = vtmem_swap_ahead_begin(sw, vtmem_slot(bio_list_peek(bios)),
+				       vtmem_slot(bios->tail));
 
 	vtmem_sync_begin(vt, &flags);
 	while ((bio = bio_list_peek(bios)) &&
@@ -81,9 +84,13 @@ static int vtmem_swap_fetch(struct vtmem_swap *sw, struct bio_list *bios,
 			vtmem_sync_page(vt, bv.bv_page, bv.bv_offset, bv.bv_len);
 		nr++;
 	}
+	if (bio_list_empty(bios))
+		added = vtmem_swap_ahead_add(sw, ahead);
 	err = vtmem_sync_run(vt);
 	for (i = 0; i < nr && !err; i++)
 		status[i] = vtmem_sync_status(vt, i);
+	if (ahead)
+		vtmem_swap_ahead_done(sw, nr, added, !err);
 	vtmem_sync_end(vt, flags);
 
 	if (err == -EINPROGRESS)
@@ -174,6 +181,8 @@ void vtmem_swap_load(struct vtmem_swap *sw, struct bio *bio)
 		return;
 	}
 
+	if (vtmem_swap_ahead_load(sw, bio))
+		return;
 	cb = blk_check_plugged(vtmem_swap_unplug, sw, sizeof(struct vtmem_plug));
 	if (cb) {
 		bio_list_add(&container_of(cb, struct vtmem_plug, cb)->bios, bio);

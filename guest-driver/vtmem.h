@@ -8,10 +8,12 @@
  *   cleancache.c  which pages are put, got and flushed
  *   admission.c   which of them are worth a copy
  *   presence.c    which of them the host may hold
+ *   ahead.c       which others to fetch with one that is read alone
  *   mounts.c      which file systems take part; one ephemeral pool for each
  *   hooks.c       attaching to and detaching from the page cache
  *   compat/       everything that depends on the kernel's version
- *   swapdev.c     /dev/vtmemswap0; swapload.c: its reads and its second chances
+ *   swapdev.c     /dev/vtmemswap0; swapload.c: its reads and its second chances;
+ *                 swapahead.c: pages of it fetched ahead
  *   stats.c       debugfs
  *
  * Lock order, outermost first. All but the first two are taken with interrupts
@@ -25,7 +27,7 @@
  *         vtmem.put_lock                          (queue 0)
  *         vtmem.get_lock                          (queue 1)
  *           vtmem_swap.lock                       (failed batches, deferred bios)
- *             buckets of the presence index
+ *             buckets of the presence index, vtmem_swap.ahead.lock
  */
 #ifndef VTMEM_H
 #define VTMEM_H
@@ -52,6 +54,8 @@
 /* Readahead never asks for more pages at once, 2 MiB (force_page_cache_ra()). */
 #define VTMEM_WINDOW		512
 #define VTMEM_OWNER_BITS	12
+/* Pages fetched with one that is read alone: together, a window of the usual size. */
+#define VTMEM_AHEAD		31
 
 struct vtmem_swap;
 
@@ -132,6 +136,7 @@ struct vtmem {
 
 	unsigned int nr_staging;
 	unsigned int nr_batches;	/* per staging */
+	unsigned int batch_ops;		/* in each at most */
 	struct vtmem_staging *staging;
 	atomic_t *owner;
 
@@ -204,6 +209,8 @@ void vtmem_cleancache_exit(void);
 bool vtmem_cc_wants(struct inode *inode);
 void vtmem_cc_get(struct address_space *mapping, pgoff_t index, unsigned int nr,
 		  unsigned long *held);
+unsigned int vtmem_cc_ahead(struct inode *inode, pgoff_t index);
+void vtmem_cc_ahead_fetched(struct inode *inode, pgoff_t index, unsigned int nr);
 void vtmem_cc_remove(struct folio *folio, void *shadow);
 void vtmem_cc_flush_pages(struct inode *inode, pgoff_t index, u64 nr);
 void vtmem_cc_flush_inode(struct inode *inode);
@@ -221,6 +228,10 @@ u64 vtmem_presence_pages(void);
 u64 vtmem_presence_bytes(void);
 int vtmem_presence_init(void);
 void vtmem_presence_exit(void);
+
+/* ahead.c */
+unsigned int vtmem_ahead_wanted(const struct vtmem_key *key);
+void vtmem_ahead_fetched(const struct vtmem_key *key, unsigned int nr);
 
 /* admission.c */
 void vtmem_admission_read(const struct vtmem_key *key, unsigned int nr,
@@ -284,6 +295,7 @@ enum vtmem_stat {
 	VTMEM_HITS,
 	VTMEM_MISSES,
 	VTMEM_MISSES_LOCAL,
+	VTMEM_GETS_AHEAD,
 	VTMEM_FLUSH_PAGES,
 	VTMEM_FLUSH_RANGES,
 	VTMEM_FLUSH_OBJECTS,
@@ -300,6 +312,7 @@ enum vtmem_stat {
 	VTMEM_SWAP_STORES_LOWER,
 	VTMEM_SWAP_LOADS,
 	VTMEM_SWAP_LOADS_LOWER,
+	VTMEM_SWAP_LOADS_AHEAD,
 	VTMEM_SWAP_RESCUES,
 	VTMEM_SWAP_LOST,
 	VTMEM_NR_STATS,

@@ -101,6 +101,62 @@ static void vtmem_folio_read(struct address_space *mapping, pgoff_t index,
 		folio_put(folio);
 }
 
+/*
+ * Add folios for up to nr pages from index on, locked, as readahead does; but what is not
+ * free is not made free for them. Returns how many, without a gap.
+ */
+static unsigned int vtmem_add_folios(struct address_space *mapping, pgoff_t index,
+				     unsigned int nr)
+{
+	gfp_t gfp = readahead_gfp_mask(mapping) & ~__GFP_RECLAIM;
+	struct folio *folio;
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		folio = filemap_alloc_folio(gfp, 0);
+		if (!folio)
+			break;
+		if (filemap_add_folio(mapping, folio, index + i, gfp)) {
+			folio_put(folio);
+			break;
+		}
+	}
+	return i;
+}
+
+/*
+ * One locked folio is read alone: get it, and with it those that are likely to be read
+ * next. invalidate_lock keeps the pages from being added while their blocks are freed;
+ * most callers hold it anyway. True: the folio was got.
+ */
+static bool vtmem_get_alone(struct address_space *mapping, pgoff_t index)
+{
+	struct inode *inode = mapping->host;
+	DECLARE_BITMAP(held, VTMEM_AHEAD + 1);
+	unsigned int nr = vtmem_cc_ahead(inode, index), i;
+	bool locked = false;
+
+	if (nr) {
+		locked = filemap_invalidate_trylock_shared(mapping);
+		nr = locked ? vtmem_add_folios(mapping, index + 1, nr) : 0;
+		vtmem_cc_ahead_fetched(inode, index, nr);
+	}
+	bitmap_zero(held, VTMEM_AHEAD + 1);
+	vtmem_cc_get(mapping, index, 1 + nr, held);
+	for (i = 1; i <= nr; i++) {
+		struct folio *folio = xa_load(&mapping->i_pages, index + i);
+
+		/* One that did not come is read when it is asked for. */
+		if (test_bit(i, held))
+			folio_mark_uptodate(folio);
+		folio_unlock(folio);
+		folio_put(folio);
+	}
+	if (locked)
+		filemap_invalidate_unlock_shared(mapping);
+	return test_bit(0, held);
+}
+
 /* Hand a part of the window to the file system. */
 static void vtmem_read_rest(struct readahead_control *rac, unsigned int from,
 			    unsigned int to)
@@ -131,8 +187,12 @@ static void vtmem_read_pages(struct readahead_control *rac)
 	vtmem_hook_enter();
 	nr = readahead_count(rac);
 	bitmap_zero(held, VTMEM_WINDOW);
-	if (nr && nr <= VTMEM_WINDOW && vtmem_cc_wants(mapping->host))
-		vtmem_cc_get(mapping, readahead_index(rac), nr, held);
+	if (nr && nr <= VTMEM_WINDOW && vtmem_cc_wants(mapping->host)) {
+		if (nr > 1)
+			vtmem_cc_get(mapping, readahead_index(rac), nr, held);
+		else if (vtmem_get_alone(mapping, readahead_index(rac)))
+			__set_bit(0, held);
+	}
 
 	if (bitmap_empty(held, VTMEM_WINDOW)) {
 		VTMEM_ORIGINAL(VTMEM_HOOK_READ_PAGES,
@@ -166,17 +226,16 @@ static int vtmem_filemap_read_folio(struct file *file, filler_t filler,
 				    struct folio *folio)
 {
 	struct address_space *mapping = folio->mapping;
-	DECLARE_BITMAP(held, 1);
+	bool held = false;
 	int ret = 0;
 
 	vtmem_hook_enter();
-	bitmap_zero(held, 1);
 	/* Other fillers do not read what ->read_folio() would. */
 	if (mapping && filler == mapping->a_ops->read_folio &&
 	    vtmem_cc_wants(mapping->host))
-		vtmem_cc_get(mapping, folio->index, 1, held);
+		held = vtmem_get_alone(mapping, folio->index);
 
-	if (test_bit(0, held)) {
+	if (held) {
 		folio_clear_error(folio);
 		vtmem_folio_read(mapping, folio->index, false);
 	} else {

@@ -1,6 +1,6 @@
 //! `vtmem-work`: the workload programs that run inside the guest.
 //!
-//! `vtmem-work run --workloads reread,scan,swap,source --seed 1 --mem BYTES --data /data`
+//! `vtmem-work run --workloads reread,scan,swap,source,sequential --seed 1 --mem BYTES --data /data`
 //! `vtmem-work torture --seconds 60 --threads 8 --seed 1 --mem BYTES --dir /data/torture`
 //! `vtmem-work write --count 100 --seed 1 --dir /data/files`, then `vtmem-work check` with the same options
 
@@ -10,6 +10,7 @@ mod files;
 mod mapping;
 mod reread;
 mod scan;
+mod sequential;
 mod source_search;
 mod swap;
 mod torture;
@@ -26,7 +27,7 @@ use vtmem_workloads::workload::{FAILURE_PREFIX, Finished, START_PREFIX, Workload
 /// A guest of `vtmem compare` has this much memory when nothing else is asked for.
 const DEFAULT_MEM: u64 = 96 << 20;
 
-const USAGE: &str = "usage: vtmem-work run [--workloads reread,scan,swap,source] [--seed N] [--mem BYTES] [--data DIR]
+const USAGE: &str = "usage: vtmem-work run [--workloads reread,scan,swap,source,sequential] [--seed N] [--mem BYTES] [--data DIR]
        vtmem-work torture [--seconds N] [--threads N] [--seed N] [--mem BYTES] [--dir DIR]
        vtmem-work write|check [--count N] [--seed N] [--dir DIR]";
 
@@ -72,6 +73,7 @@ fn run(mut args: Args) -> Result<ExitCode, String> {
             Workload::Scan => scan::run(&context),
             Workload::Swap => swap::run(&context),
             Workload::Source => source_search::run(&context),
+            Workload::Sequential => sequential::run(&context),
         };
         all_right &= report(workload.name(), outcome);
     }

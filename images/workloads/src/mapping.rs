@@ -25,14 +25,7 @@ impl Mapping {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let mapping = Self::map(pages, flags, -1, 0)?;
         // Huge pages would be swapped in one piece where another kernel takes single pages.
-        // SAFETY: the range is the mapping just made.
-        unsafe {
-            libc::madvise(
-                mapping.start.as_ptr().cast(),
-                mapping.length(),
-                libc::MADV_NOHUGEPAGE,
-            )
-        };
+        mapping.advise(libc::MADV_NOHUGEPAGE);
         Ok(mapping)
     }
 
@@ -44,6 +37,23 @@ impl Mapping {
     pub fn of_file(file: &File, first: u32, pages: usize) -> io::Result<Self> {
         let offset = i64::from(first) * PAGE_SIZE as i64;
         Self::map(pages, libc::MAP_SHARED, file.as_raw_fd(), offset)
+    }
+
+    /// Maps `file`'s first `pages` pages to be read, and tells the kernel that they will be read at random. What is
+    /// written to the mapping stays there.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn of_file_at_random(file: &File, pages: usize) -> io::Result<Self> {
+        let mapping = Self::map(pages, libc::MAP_PRIVATE, file.as_raw_fd(), 0)?;
+        mapping.advise(libc::MADV_RANDOM);
+        Ok(mapping)
+    }
+
+    /// Hints change speed only.
+    fn advise(&self, advice: i32) {
+        // SAFETY: the range is this mapping, and the advices of this file change no content.
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.length(), advice) };
     }
 
     fn map(pages: usize, flags: i32, fd: i32, offset: i64) -> io::Result<Self> {

@@ -22,11 +22,19 @@ pub enum Workload {
     Swap,
     /// `grep -r` through a source tree, twice.
     Source,
+    /// Files and memory of the guest's size in order, several times.
+    Sequential,
 }
 
 impl Workload {
     /// All workloads, in the order in which they run.
-    pub const ALL: [Self; 4] = [Self::Reread, Self::Scan, Self::Swap, Self::Source];
+    pub const ALL: [Self; 5] = [
+        Self::Reread,
+        Self::Scan,
+        Self::Swap,
+        Self::Source,
+        Self::Sequential,
+    ];
 
     /// The name on command lines and in reports.
     pub fn name(self) -> &'static str {
@@ -35,6 +43,7 @@ impl Workload {
             Self::Scan => "scan",
             Self::Swap => "swap",
             Self::Source => "source",
+            Self::Sequential => "sequential",
         }
     }
 
@@ -51,6 +60,7 @@ impl Workload {
             Self::Scan => 1,
             Self::Swap => 2,
             Self::Source => 3,
+            Self::Sequential => 4,
         }
     }
 
@@ -59,10 +69,12 @@ impl Workload {
         0x10 + self.number()
     }
 
-    /// The names of the workload's passes, if it has more than one: first everything is new, then nothing is.
+    /// The names of the workload's passes, if it has more than one: what is read in the first is new, in the warm ones it
+    /// is not.
     pub fn passes(self) -> &'static [&'static str] {
         match self {
             Self::Reread | Self::Source => &["cold", "warm"],
+            Self::Sequential => &["cold", "again", "warm", "mapped", "swept"],
             Self::Scan | Self::Swap => &[],
         }
     }

@@ -38,6 +38,8 @@ Workloads, each of which compares every byte that it reads back:
   scan          one sequential pass over files that nobody reads again
   swap          anonymous memory, one and a half times the guest's, at random
   source        grep -r through a kernel's source tree larger than the guest's memory, twice
+  sequential    files of the guest's size in order three times, an eighth of them once more page by
+                page through a mapping, and anonymous memory of that size, swept
 
 Every mode has the guest's memory, --host-mem and 24 MiB for the VMM in one memory cgroup; of
 --host-mem the host's page cache gets what it can use, or under tmem the pool.

@@ -152,6 +152,11 @@ fn workload_explanation(workload: Workload) -> &'static str {
             "Real input: grep -r through part of a kernel's source tree, larger than the guest's memory, twice. The second \
              search finds in a cache what that could keep of the first."
         }
+        Workload::Sequential => {
+            "Files of the guest's size read in order three times, an eighth of them once more page by page through a mapping \
+             that the kernel was told not to read ahead for; then anonymous memory of that size, filled and swept. What is \
+             stored should come back many pages at a time."
+        }
     }
 }
 
