@@ -5,7 +5,7 @@
  * A page that was used more than once is: the kernel says so (PG_workingset), or it
  * was here before, which a small ghost table of earlier evictions remembers. Of the
  * others, seen once, nobody knows. admission=always keeps them, second-chance does
- * not, and adaptive, the default, asks what became of such pages lately:
+ * not, and adaptive asks what became of such pages lately:
  *
  *	those of streams (files that are being read on and on, in windows of full size)
  *	are not kept, until one in eight that left is read again;
@@ -13,7 +13,9 @@
  *	been got back; then not, until one in eight that left is read again.
  *
  * So a backup does not fill the host's memory, and a set that is read a second time is
- * there already.
+ * there already. admission=host, the default, does what the host asks for, since the
+ * memory is its; and one that asks for nothing, or what this driver does not know,
+ * gets adaptive.
  *
  * Called under i_pages locks with interrupts off. Takes no lock: tables and counters are
  * evidence, and a lost update costs nothing but a little of it.
@@ -22,22 +24,21 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/slab.h>
+#include <linux/virtio_config.h>
 
 #include "vtmem.h"
 
-enum vtmem_admission {
-	VTMEM_ADMIT_ALWAYS,
-	VTMEM_ADMIT_SECOND_CHANCE,
-	VTMEM_ADMIT_ADAPTIVE,
-};
+/* Besides VTMEM_ADMISSION_*: as the host asks. */
+#define VTMEM_ADMISSION_HOST	3
 
 static const char * const vtmem_admission_names[] = {
-	[VTMEM_ADMIT_ALWAYS] = "always",
-	[VTMEM_ADMIT_SECOND_CHANCE] = "second-chance",
-	[VTMEM_ADMIT_ADAPTIVE] = "adaptive",
+	[VTMEM_ADMISSION_ALWAYS] = "always",
+	[VTMEM_ADMISSION_SECOND_CHANCE] = "second-chance",
+	[VTMEM_ADMISSION_ADAPTIVE] = "adaptive",
+	[VTMEM_ADMISSION_HOST] = "host",
 };
 
-static int vtmem_admission = VTMEM_ADMIT_ADAPTIVE;
+static int vtmem_admission = VTMEM_ADMISSION_HOST;
 
 static int vtmem_admission_set(const char *value, const struct kernel_param *kp)
 {
@@ -60,7 +61,7 @@ static const struct kernel_param_ops vtmem_admission_ops = {
 	.get = vtmem_admission_get,
 };
 module_param_cb(admission, &vtmem_admission_ops, NULL, 0644);
-MODULE_PARM_DESC(admission, "Which reclaimed pages are put: always, second-chance or adaptive (default)");
+MODULE_PARM_DESC(admission, "Which reclaimed pages are put: always, second-chance, adaptive, or as the host asks: host (default)");
 
 /*
  * Ghosts: of each page that left without being put, 16 bits of its hash, four in a
@@ -86,6 +87,7 @@ struct vtmem_evidence {
 #define VTMEM_EVIDENCE		1024
 
 static struct {
+	int host;		/* VTMEM_ADMISSION_*, as the host asks */
 	u64 *ghosts;
 	unsigned int ghost_bits;
 	u64 streams[1 << VTMEM_STREAMS_BITS];
@@ -250,10 +252,12 @@ bool vtmem_admission_put(const struct vtmem_key *key, bool workingset)
 	struct vtmem_evidence *e;
 	int mode = READ_ONCE(vtmem_admission);
 
-	if (mode == VTMEM_ADMIT_ALWAYS || workingset || vtmem_ghost_known(key))
+	if (mode == VTMEM_ADMISSION_HOST)
+		mode = vtmem_adm.host;
+	if (mode == VTMEM_ADMISSION_ALWAYS || workingset || vtmem_ghost_known(key))
 		return true;
 	e = vtmem_evidence_of(key);
-	if (mode == VTMEM_ADMIT_ADAPTIVE && READ_ONCE(e->admitted))
+	if (mode == VTMEM_ADMISSION_ADAPTIVE && READ_ONCE(e->admitted))
 		return true;
 	vtmem_ghost_add(key);
 	e->left++;
@@ -270,10 +274,20 @@ void vtmem_admission_evicted(const struct vtmem_key *key, u64 nr)
 	vtmem_evidence_weigh_kept(e);
 }
 
-int vtmem_admission_init(void)
+static int vtmem_admission_of_host(struct virtio_device *vdev)
+{
+	u32 wish = VTMEM_ADMISSION_ADAPTIVE;
+
+	if (virtio_has_feature(vdev, VTMEM_F_ADMISSION))
+		virtio_cread_le(vdev, struct vtmem_config, admission, &wish);
+	return wish < VTMEM_ADMISSION_HOST ? wish : VTMEM_ADMISSION_ADAPTIVE;
+}
+
+int vtmem_admission_init(struct virtio_device *vdev)
 {
 	u64 ghosts = max_t(u64, totalram_pages(), 1 << 12);
 
+	vtmem_adm.host = vtmem_admission_of_host(vdev);
 	vtmem_adm.ghost_bits = ilog2(ghosts / VTMEM_GHOSTS);
 	vtmem_adm.ghosts = kvcalloc(1UL << vtmem_adm.ghost_bits,
 				    sizeof(*vtmem_adm.ghosts), GFP_KERNEL);

@@ -46,6 +46,7 @@ static const unsigned int vtmem_features[] = {
 	VTMEM_F_FLUSH_RANGE,
 	VTMEM_F_EVENTS,
 	VTMEM_F_EVICTIONS,
+	VTMEM_F_ADMISSION,
 };
 
 static int vtmem_validate(struct virtio_device *vdev)
@@ -131,7 +132,7 @@ static int vtmem_probe(struct virtio_device *vdev)
 	err = vtmem_presence_init();
 	if (err)
 		goto free;
-	err = vtmem_admission_init();
+	err = vtmem_admission_init(vdev);
 	if (err)
 		goto exit_presence;
 	/* Frees memory when it makes progress, hence the rescuer. */

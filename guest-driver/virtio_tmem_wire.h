@@ -59,6 +59,12 @@ typedef uint8_t __u8;
 #define VTMEM_F_FLUSH_RANGE	2	/* VTMEM_OP_FLUSH_RANGE */
 #define VTMEM_F_EVENTS		3	/* queue 2 is served */
 #define VTMEM_F_EVICTIONS	4	/* VTMEM_EV_EVICTED; needs VTMEM_F_EVENTS */
+#define VTMEM_F_ADMISSION	5	/* vtmem_config.admission */
+
+/* Which clean pages the host would have put. A wish; an unknown one means adaptive. */
+#define VTMEM_ADMISSION_ALWAYS		0	/* all */
+#define VTMEM_ADMISSION_SECOND_CHANCE	1	/* those that were used more than once */
+#define VTMEM_ADMISSION_ADAPTIVE	2	/* others too, while they are read again */
 
 /* Operations. The device answers any other type VTMEM_S_UNSUPPORTED. */
 #define VTMEM_OP_NOP		0	/* nothing; on queue 1, a barrier for queue 0 */
@@ -86,6 +92,8 @@ struct vtmem_config {
 	__le32 version;		/* VTMEM_VERSION */
 	__le32 max_ops;		/* operations that a chain may carry, at least 64 */
 	__le64 credit;		/* persistent pages promised at first; see vtmem_resp_hdr */
+	__le32 admission;	/* VTMEM_ADMISSION_*; with VTMEM_F_ADMISSION */
+	__le32 reserved;	/* 0 */
 };
 
 struct vtmem_req_hdr {

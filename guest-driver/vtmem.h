@@ -238,7 +238,7 @@ void vtmem_admission_read(const struct vtmem_key *key, unsigned int nr,
 			  const unsigned long *held, bool goes_on);
 bool vtmem_admission_put(const struct vtmem_key *key, bool workingset);
 void vtmem_admission_evicted(const struct vtmem_key *key, u64 nr);
-int vtmem_admission_init(void);
+int vtmem_admission_init(struct virtio_device *vdev);
 void vtmem_admission_exit(void);
 
 /* mounts.c */

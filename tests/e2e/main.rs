@@ -8,6 +8,7 @@ mod cli_errors;
 mod compare;
 mod disks;
 mod driver;
+mod events;
 mod host;
 mod lab;
 mod signals;
@@ -39,6 +40,7 @@ fn main() {
         boot::CASES,
         disks::CASES,
         driver::CASES,
+        events::CASES,
         lab::CASES,
         signals::CASES,
         torture::CASES,

@@ -33,6 +33,15 @@ pub const F_FLUSH_RANGE: u32 = 2;
 pub const F_EVENTS: u32 = 3;
 /// Feature bit: evictions are reported; needs [`F_EVENTS`].
 pub const F_EVICTIONS: u32 = 4;
+/// Feature bit: [`Config::admission`] says what the host wishes.
+pub const F_ADMISSION: u32 = 5;
+
+/// Admission: put every clean page.
+pub const ADMISSION_ALWAYS: u32 = 0;
+/// Admission: put pages that were used more than once.
+pub const ADMISSION_SECOND_CHANCE: u32 = 1;
+/// Admission: put those, and others as long as such pages are read again.
+pub const ADMISSION_ADAPTIVE: u32 = 2;
 
 /// Operation: nothing; on the get queue a barrier for the put queue.
 pub const OP_NOP: u16 = 0;
@@ -85,6 +94,11 @@ pub struct Config {
     pub max_ops: U32,
     /// Persistent pages promised at first.
     pub credit: U64,
+    /// `ADMISSION_*`, with [`F_ADMISSION`]; a driver takes what it does not know for
+    /// [`ADMISSION_ADAPTIVE`].
+    pub admission: U32,
+    /// Zero.
+    pub reserved: U32,
 }
 
 /// The head of a request (`struct vtmem_req_hdr`).

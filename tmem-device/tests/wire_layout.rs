@@ -40,7 +40,9 @@ fn rust_layout() -> Layout {
         wire::Config,
         "version" = version,
         "max_ops" = max_ops,
-        "credit" = credit
+        "credit" = credit,
+        "admission" = admission,
+        "reserved" = reserved
     );
     structure!(
         layout,
@@ -106,6 +108,10 @@ fn rust_layout() -> Layout {
         F_FLUSH_RANGE,
         F_EVENTS,
         F_EVICTIONS,
+        F_ADMISSION,
+        ADMISSION_ALWAYS,
+        ADMISSION_SECOND_CHANCE,
+        ADMISSION_ADAPTIVE,
         OP_NOP,
         OP_PUT,
         OP_GET,

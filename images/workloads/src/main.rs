@@ -2,6 +2,7 @@
 //!
 //! `vtmem-work run --workloads reread,scan,swap,source,sequential --seed 1 --mem BYTES --data /data`
 //! `vtmem-work torture --seconds 60 --threads 8 --seed 1 --mem BYTES --dir /data/torture`
+//! `vtmem-work mark --number 1`: has the VMM note its counters
 //! `vtmem-work write --count 100 --seed 1 --dir /data/files`, then `vtmem-work check` with the same options
 
 mod args;
@@ -29,6 +30,7 @@ const DEFAULT_MEM: u64 = 96 << 20;
 
 const USAGE: &str = "usage: vtmem-work run [--workloads reread,scan,swap,source,sequential] [--seed N] [--mem BYTES] [--data DIR]
        vtmem-work torture [--seconds N] [--threads N] [--seed N] [--mem BYTES] [--dir DIR]
+       vtmem-work mark [--number N]
        vtmem-work write|check [--count N] [--seed N] [--dir DIR]";
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let result = match command.as_deref() {
         Some("run") => Args::parse(arguments).and_then(run),
         Some("torture") => Args::parse(arguments).and_then(torture),
+        Some("mark") => Args::parse(arguments).and_then(mark),
         Some(name @ ("write" | "check")) => {
             Args::parse(arguments).and_then(|args| on_files(name, args))
         }
@@ -99,6 +102,13 @@ fn torture(mut args: Args) -> Result<ExitCode, String> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn mark(mut args: Args) -> Result<ExitCode, String> {
+    let number = args.take("number", 0)?;
+    args.finish()?;
+    Marker::new().mark(number);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn on_files(name: &str, mut args: Args) -> Result<ExitCode, String> {

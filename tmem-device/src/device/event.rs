@@ -5,6 +5,7 @@ use zerocopy::IntoBytes;
 
 use super::DeviceError;
 use super::chain::Streams;
+use super::config::EventFault;
 use super::ring::Ring;
 use super::stats::{Counters, count};
 use crate::pool::{Evicted, Guest};
@@ -23,15 +24,18 @@ const EVICTED_MAX: usize = 1024;
 /// Sends events into the buffers that the driver has offered.
 pub(super) struct EventSender {
     ring: Ring,
+    /// Of the pages that were evicted last, so many are not reported yet; `None`: none ever is.
+    held_back: Option<u64>,
     streams: Streams,
     evicted: Vec<Evicted>,
     records: Vec<wire::Evicted>,
 }
 
 impl EventSender {
-    pub fn new(ring: Ring) -> Self {
+    pub fn new(ring: Ring, fault: EventFault) -> Self {
         EventSender {
             ring,
+            held_back: fault.held_back(),
             streams: Streams::default(),
             evicted: Vec::new(),
             records: Vec::new(),
@@ -76,15 +80,19 @@ impl EventSender {
         guest: &Guest,
         counters: &Counters,
     ) -> Result<(), DeviceError> {
+        let Some(held_back) = self.held_back else {
+            return Ok(());
+        };
         for _ in 0..self.ring.size() {
-            if guest.evictions_waiting() < EVICTED_MIN {
+            let due = guest.evictions_waiting(held_back);
+            if due < EVICTED_MIN {
                 return Ok(());
             }
             let Some((head, room)) = self.take_buffer(memory, 1, counters)? else {
                 return Ok(());
             };
             self.evicted.clear();
-            guest.take_evictions(room.min(EVICTED_MAX), &mut self.evicted);
+            guest.take_evictions(due.min(room).min(EVICTED_MAX), &mut self.evicted);
             self.records.clear();
             self.records.extend(self.evicted.iter().map(record));
             let event = Event {

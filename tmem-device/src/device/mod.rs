@@ -11,18 +11,20 @@
 //! to its rings meanwhile.
 
 mod chain;
+mod config;
 mod event;
 mod request;
 mod ring;
 mod stats;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestAddressSpace;
 use zerocopy::IntoBytes;
 
+pub use config::{Admission, DeviceConfig, EventFault};
 pub use stats::TmemStats;
 
 use crate::pool::{Guest, HostPool};
@@ -42,13 +44,17 @@ const FEATURES: u64 = 1 << wire::F_EPHEMERAL
     | 1 << wire::F_PERSISTENT
     | 1 << wire::F_FLUSH_RANGE
     | 1 << wire::F_EVENTS
-    | 1 << wire::F_EVICTIONS;
+    | 1 << wire::F_EVICTIONS
+    | 1 << wire::F_ADMISSION;
 
 /// VIRTIO_F_RING_EVENT_IDX, virtio 1.2, chapter 6.
 const F_RING_EVENT_IDX: u32 = 29;
 
 /// Rounds over a ring in one call, for a driver that adds chains as fast as they are served.
 const MAX_ROUNDS: usize = 8;
+
+/// Why the device's lock is never poisoned.
+const NO_PANIC: &str = "no thread panics while it serves the device";
 
 /// What the VMM has to do after a queue was served.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -96,6 +102,7 @@ struct Active<M> {
 /// A virtio-tmem device; all its methods may be called from any thread.
 pub struct TmemDevice<M> {
     guest: Guest,
+    config: DeviceConfig,
     counters: Counters,
     features: AtomicU64,
     /// Credit promised in config space, in pages.
@@ -105,11 +112,12 @@ pub struct TmemDevice<M> {
 
 impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
     /// Makes a device for a new guest of `pool`. When the device is dropped, the guest's pages are.
-    pub fn new(pool: Arc<HostPool>) -> Result<Self, NewDeviceError> {
+    pub fn new(pool: Arc<HostPool>, config: DeviceConfig) -> Result<Self, NewDeviceError> {
         let guest = pool.register().ok_or(NewDeviceError::TooManyGuests)?;
         let first_credit = guest.grant_credit();
         Ok(TmemDevice {
             guest,
+            config,
             counters: Counters::default(),
             features: AtomicU64::new(0),
             first_credit: AtomicU64::new(first_credit.into()),
@@ -134,6 +142,8 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
             version: wire::VERSION.into(),
             max_ops: MAX_OPS.into(),
             credit: self.first_credit.load(Ordering::Acquire).into(),
+            admission: self.config.admission.number().into(),
+            reserved: 0.into(),
         };
         let tail = usize::try_from(offset)
             .ok()
@@ -184,7 +194,10 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
             memory: mem,
             put: Ring::new(wire::QUEUE_PUT, put),
             get: Ring::new(wire::QUEUE_GET, get),
-            event: events.then(|| EventSender::new(Ring::new(wire::QUEUE_EVENT, event))),
+            event: events.then(|| {
+                let ring = Ring::new(wire::QUEUE_EVENT, event);
+                EventSender::new(ring, self.config.event_fault)
+            }),
             executor: Executor::new(negotiated),
             negotiated,
         });
@@ -200,7 +213,46 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
         }
     }
 
-    /// Serves the put queue; for a worker thread, after the doorbell.
+    /// Counts a poll: a while during which the VMM called [`TmemDevice::poll_put_queue`] again and again;
+    /// `found` when that served chains.
+    pub fn note_poll(&self, found: bool) {
+        count(&self.counters.polls);
+        if !found {
+            count(&self.counters.polls_in_vain);
+        }
+    }
+
+    /// Serves the put queue if it has chains, and leaves its doorbell off: the driver need not ring for
+    /// those that follow, so whoever calls this calls it again, or [`TmemDevice::serve_put_queue`] before
+    /// waiting for the doorbell. `None` when there was nothing to serve, or another thread is at it. When there
+    /// is nothing, the device is locked for as long as one load takes; it is never waited for.
+    pub fn poll_put_queue(&self) -> Result<Option<Signal>, DeviceError> {
+        let mut slot = match self.active.try_lock() {
+            Ok(slot) => slot,
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Poisoned(_)) => panic!("{NO_PANIC}"),
+        };
+        let Some(active) = slot.as_ref() else {
+            return Ok(None);
+        };
+        // A broken ring is served: that says what is wrong with it, and ends the service.
+        if !active
+            .put
+            .has_chains(&*active.memory.memory())
+            .unwrap_or(true)
+        {
+            return Ok(None);
+        }
+        self.serve_locked(&mut slot, |active, memory| {
+            active.put.disable_doorbell(memory)?;
+            self.drain(&mut active.put, &mut active.executor, memory)?;
+            Ok(false)
+        })
+        .map(Some)
+    }
+
+    /// Serves the put queue, and has the driver ring for what comes next; for a worker thread, after the
+    /// doorbell.
     pub fn serve_put_queue(&self) -> Result<Signal, DeviceError> {
         self.serve(|active, memory| {
             for _ in 0..MAX_ROUNDS {
@@ -271,7 +323,14 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
         &self,
         f: impl FnOnce(&mut Active<M>, &M::M) -> Result<bool, DeviceError>,
     ) -> Result<Signal, DeviceError> {
-        let mut slot = self.lock();
+        self.serve_locked(&mut self.lock(), f)
+    }
+
+    fn serve_locked(
+        &self,
+        slot: &mut Option<Active<M>>,
+        f: impl FnOnce(&mut Active<M>, &M::M) -> Result<bool, DeviceError>,
+    ) -> Result<Signal, DeviceError> {
         let Some(active) = slot.as_mut() else {
             return Ok(Signal::default());
         };
@@ -319,8 +378,6 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Active<M>>> {
-        self.active
-            .lock()
-            .expect("no thread panics while it serves the device")
+        self.active.lock().expect(NO_PANIC)
     }
 }

@@ -30,6 +30,14 @@ impl Ring {
         self.queue.size()
     }
 
+    /// Whether chains are available. Reads one word of the guest's memory.
+    pub fn has_chains<M: GuestMemory>(&self, memory: &M) -> Result<bool, DeviceError> {
+        self.queue
+            .avail_idx(memory, Ordering::Acquire)
+            .map(|index| index.0 != self.queue.next_avail())
+            .map_err(|source| self.broken(source))
+    }
+
     /// Takes the next available chain.
     pub fn pop<'a, M: GuestMemory>(
         &mut self,

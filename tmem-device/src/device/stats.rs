@@ -29,9 +29,13 @@ pub struct TmemStats {
     pub put_doorbells: u64,
     /// Doorbells of the get queue.
     pub get_doorbells: u64,
+    /// Times that the worker looked for chains of the put queue on its own, for a while.
+    pub polls: u64,
+    /// Of these, times that it found none.
+    pub polls_in_vain: u64,
     /// Events sent to the driver.
     pub events: u64,
-    /// Evicted pages that the driver was not told of, because it offered no buffers for events.
+    /// Evicted pages that the driver was not told of in time, because it offered no buffers for events.
     pub evictions_forgotten: u64,
     /// Ephemeral pages that the pool (all its guests) dropped to make room.
     pub evictions: u64,
@@ -54,6 +58,8 @@ pub(super) struct Counters {
     pub malformed_chains: AtomicU64,
     pub put_doorbells: AtomicU64,
     pub get_doorbells: AtomicU64,
+    pub polls: AtomicU64,
+    pub polls_in_vain: AtomicU64,
     pub events: AtomicU64,
 }
 
@@ -75,6 +81,8 @@ impl Counters {
             doorbells: self.put_doorbells.load(Relaxed),
             put_doorbells: self.put_doorbells.load(Relaxed),
             get_doorbells: self.get_doorbells.load(Relaxed),
+            polls: self.polls.load(Relaxed),
+            polls_in_vain: self.polls_in_vain.load(Relaxed),
             events: self.events.load(Relaxed),
             evictions_forgotten: 0,
             evictions: pool.evictions,

@@ -77,6 +77,18 @@ impl EvictionLog {
         self.waiting.load(Relaxed)
     }
 
+    /// Of the runs that wait, those before the latest that hold `pages` pages. Looks at all of these.
+    pub fn waiting_before(&self, pages: u64) -> usize {
+        let runs = self.lock();
+        let mut rest = pages;
+        let latest = runs.iter().rev().take_while(|run| {
+            let among = rest > 0;
+            rest = rest.saturating_sub(run.count.into());
+            among
+        });
+        runs.len() - latest.count()
+    }
+
     /// Pages whose eviction was forgotten.
     pub fn forgotten(&self) -> u64 {
         self.forgotten.load(Relaxed)

@@ -67,3 +67,16 @@ fn what_nobody_fetches_is_forgotten_the_oldest_first() {
     assert_eq!(log.waiting(), 0);
     assert_eq!(taken(&log, 1), []);
 }
+
+#[test]
+fn the_latest_pages_can_be_left_out() {
+    let log = EvictionLog::default();
+    log.set_wanted(true);
+    for (object, pages) in [(1, 1), (2, 3), (3, 2)] {
+        for index in 0..pages {
+            log.add(&key(1, object, index));
+        }
+    }
+    let before: Vec<usize> = (0..=7).map(|pages| log.waiting_before(pages)).collect();
+    assert_eq!(before, [3, 2, 2, 1, 1, 1, 0, 0]);
+}

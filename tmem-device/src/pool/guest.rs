@@ -188,9 +188,12 @@ impl Guest {
         self.evictions.set_wanted(wanted);
     }
 
-    /// Runs of evicted pages that [`Guest::take_evictions`] would yield now.
-    pub fn evictions_waiting(&self) -> usize {
-        self.evictions.waiting()
+    /// Runs of evicted pages that [`Guest::take_evictions`] would yield now, but for the latest that hold `latest` pages.
+    pub fn evictions_waiting(&self, latest: u64) -> usize {
+        match latest {
+            0 => self.evictions.waiting(),
+            pages => self.evictions.waiting_before(pages),
+        }
     }
 
     /// Pages whose eviction was noted and forgotten again, because nobody fetched it in time.

@@ -12,11 +12,63 @@ use crate::driver::{ALL_FEATURES, Driver, EVENT_IDX, Request};
 const CHAINS: usize = 20_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A driver that rings only when it must, a worker that serves only when rung, and a vCPU that
-/// serves the get queue, and with it the put queue: but not while the driver waits, since that
-/// would find a chain whose doorbell was lost.
 #[test]
 fn suppressed_doorbells_lose_no_chain() {
+    no_chain_is_lost(0);
+}
+
+#[test]
+fn a_worker_that_polls_before_it_sleeps_loses_no_chain() {
+    no_chain_is_lost(50);
+}
+
+/// Polled chains need no doorbell, and the driver is not asked for one; the next `serve_put_queue` asks.
+#[test]
+fn polling_leaves_the_doorbell_off() {
+    for features in [ALL_FEATURES, ALL_FEATURES | EVENT_IDX] {
+        let pool = HostPool::new(PoolConfig::new(1 << 20));
+        let mut driver = Driver::new(&pool, features);
+        let nop = Request::new().op(OP_NOP, 0, 0, 0, 0);
+        let wants_doorbell = |driver: &Driver| {
+            let rings = &driver.queues[usize::from(QUEUE_PUT)];
+            if features & EVENT_IDX == 0 {
+                !rings.no_doorbell(&driver.memory)
+            } else {
+                rings.avail_event(&driver.memory) == rings.offered()
+            }
+        };
+        let nothing = driver.device.poll_put_queue().expect("sound rings");
+        assert_eq!(nothing, None);
+        assert!(wants_doorbell(&driver), "as at first");
+        for chains in [1, 3] {
+            for _ in 0..chains {
+                driver.submit(QUEUE_PUT, &nop);
+            }
+            let served = driver.device.poll_put_queue().expect("sound rings");
+            assert!(served.is_some());
+            assert!(!wants_doorbell(&driver));
+            let nothing = driver.device.poll_put_queue().expect("sound rings");
+            assert_eq!(nothing, None);
+        }
+        assert_eq!(driver.device.stats().chains, 4);
+        driver.device.serve_put_queue().expect("sound rings");
+        assert!(wants_doorbell(&driver));
+    }
+}
+
+#[test]
+fn polling_a_device_that_is_not_active_finds_nothing() {
+    let pool = HostPool::new(PoolConfig::new(1 << 20));
+    let mut driver = Driver::new(&pool, ALL_FEATURES);
+    driver.submit(QUEUE_PUT, &Request::new().op(OP_NOP, 0, 0, 0, 0));
+    driver.device.reset();
+    assert_eq!(driver.device.poll_put_queue().expect("not served"), None);
+}
+
+/// A driver that rings only when it must, a worker that serves only when rung and then polls so many times, and
+/// a vCPU that serves the get queue, and with it the put queue: but not while the driver waits, since that
+/// would find a chain whose doorbell was lost.
+fn no_chain_is_lost(polls: u32) {
     let pool = HostPool::new(PoolConfig::new(1 << 20));
     let Driver {
         memory,
@@ -42,6 +94,9 @@ fn suppressed_doorbells_lose_no_chain() {
         scope.spawn(move || {
             while doorbell.recv().is_ok() {
                 device.note_doorbell(QUEUE_PUT);
+                for _ in 0..polls {
+                    device.poll_put_queue().expect("sound rings");
+                }
                 while device.serve_put_queue().expect("sound rings").again {}
             }
         });

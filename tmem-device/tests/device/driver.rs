@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tmem_device::device::TmemDevice;
+use tmem_device::device::{DeviceConfig, TmemDevice};
 use tmem_device::pool::HostPool;
 use tmem_device::wire::{self, Event, Evicted, Op, OpResult, PAGE_SIZE, ReqHdr, RespHdr};
 use virtio_queue::{Queue, QueueT};
@@ -204,6 +204,12 @@ impl Rings {
             .expect("in memory");
     }
 
+    /// Whether the device wants no doorbell at all (without VIRTIO_F_RING_EVENT_IDX).
+    pub fn no_doorbell(&self, memory: &Memory) -> bool {
+        let flags: u16 = memory.read_obj(GuestAddress(self.used)).expect("in memory");
+        u16::from_le(flags) & 1 != 0
+    }
+
     /// After how many used chains the driver wants an interrupt (VIRTIO_F_RING_EVENT_IDX).
     pub fn set_used_event(&self, memory: &Memory, index: u16) {
         let at = self.avail + 4 + 2 * u64::from(self.size);
@@ -241,9 +247,14 @@ impl Rings {
 impl Driver {
     /// A driver that accepted `features`, on a device of `pool`.
     pub fn new(pool: &Arc<HostPool>, features: u64) -> Self {
+        Self::with_config(pool, features, DeviceConfig::default())
+    }
+
+    /// The same, with a device of that configuration.
+    pub fn with_config(pool: &Arc<HostPool>, features: u64, config: DeviceConfig) -> Self {
         let memory = Memory::from_ranges(&[(GuestAddress(0), MEMORY as usize)]).expect("memory");
         let memory = Arc::new(memory);
-        let device = TmemDevice::new(Arc::clone(pool)).expect("a guest");
+        let device = TmemDevice::new(Arc::clone(pool), config).expect("a guest");
         let mut driver = Driver {
             memory,
             device,

@@ -2,6 +2,7 @@
 
 use crate::driver::{ALL_FEATURES, Driver, EVENT_IDX, Request, page};
 use proptest::prelude::*;
+use tmem_device::device::{Admission, DeviceConfig};
 use tmem_device::pool::{HostPool, PoolConfig, WORST_PAGE};
 use tmem_device::wire::{self, *};
 
@@ -297,15 +298,36 @@ fn a_dry_driver_is_told_of_credit_when_another_guest_leaves() {
 #[test]
 fn config_space_ends_in_zeros() {
     let driver = driver();
-    let mut config = [0xff; 24];
+    let mut config = [0xff; 32];
     driver.device.read_config(0, &mut config);
     assert_eq!(config[..4], wire::VERSION.to_le_bytes());
     assert_eq!(config[4..8], 128u32.to_le_bytes());
     assert_eq!(config[8..16], 64u64.to_le_bytes());
-    assert_eq!(config[16..], [0; 8]);
-    for offset in [15, 16, 17, u64::MAX] {
+    assert_eq!(config[16..20], wire::ADMISSION_ADAPTIVE.to_le_bytes());
+    assert_eq!(config[20..], [0; 12]);
+    for offset in [23, 24, 25, u64::MAX] {
         driver.device.read_config(offset, &mut config);
-        assert_eq!(config[1..], [0; 23]);
+        assert_eq!(config[1..], [0; 31]);
+    }
+}
+
+#[test]
+fn config_space_says_what_the_host_wants_admitted() {
+    let pool = HostPool::new(PoolConfig::new(1 << 20));
+    for (admission, number) in [
+        (Admission::Always, wire::ADMISSION_ALWAYS),
+        (Admission::SecondChance, wire::ADMISSION_SECOND_CHANCE),
+        (Admission::Adaptive, wire::ADMISSION_ADAPTIVE),
+    ] {
+        let config = DeviceConfig {
+            admission,
+            ..DeviceConfig::default()
+        };
+        let device = Driver::with_config(&pool, ALL_FEATURES, config).device;
+        assert!(device.device_features() & 1 << wire::F_ADMISSION != 0);
+        let mut field = [0xff; 4];
+        device.read_config(16, &mut field);
+        assert_eq!(u32::from_le_bytes(field), number);
     }
 }
 

@@ -6,6 +6,7 @@ pub mod images;
 pub mod lab;
 pub mod parse;
 pub mod run;
+pub mod tmem;
 
 use std::process::ExitCode;
 

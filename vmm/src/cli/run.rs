@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 
+use tmem_device::device::{DeviceConfig, EventFault};
 use vtmem_images::{Images, Options, Progress as _, TerminalProgress};
 
 use crate::accel::{Accel, Clock};
 use crate::boot::BootSource;
-use crate::cli::{CliError, parse};
+use crate::cli::{CliError, parse, tmem};
+use crate::devices::virtio::tmem::TmemConfig;
 use crate::disk::DiskOptions;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::kvm::KvmHypervisor;
@@ -52,10 +53,17 @@ pub struct RunArgs {
     /// writeback (the default) does so at FLUSH.
     #[arg(long = "disk", value_name = "OPTIONS")]
     pub disks: Vec<DiskOptions>,
-    /// Give the guest a virtio-tmem device over a pool of host memory: `size=SIZE`. size=0 refuses
-    /// every page.
+    /// Give the guest a virtio-tmem device over a pool of host memory:
+    /// `size=SIZE[,poll=TIME][,admission=always|second-chance|adaptive]`. size=0 refuses every page.
+    /// While puts stream, the host looks for more by itself for at most poll= (10ms and less) before it waits for the
+    /// guest's doorbell: 50us unless said otherwise, 0us where this process has one CPU. admission= is
+    /// which reclaimed pages a guest that leaves that to the host puts (default adaptive).
     #[arg(long, value_name = "OPTIONS")]
-    pub tmem: Option<TmemOptions>,
+    pub tmem: Option<TmemConfig>,
+    /// For tests: what goes wrong with reports of evictions to the guest, `drop-events` (none is sent) or
+    /// `hold-events=PAGES` (each is sent when so many further pages were evicted).
+    #[arg(long, value_name = "FAULT", hide = true, requires = "tmem", value_parser = tmem::parse_fault)]
+    pub tmem_fault: Option<EventFault>,
     /// Where the guest runs: on this host's KVM, in the lab, or wherever it can.
     #[arg(long, value_enum, default_value_t)]
     pub accel: Accel,
@@ -69,26 +77,6 @@ pub struct RunArgs {
     /// Append a line of JSON with all counters whenever the guest writes a byte to I/O port 0x5d0.
     #[arg(long, value_name = "FILE")]
     pub marks: Option<PathBuf>,
-}
-
-/// Value of `--tmem`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TmemOptions {
-    /// Host memory that the pool may use, in bytes.
-    pub size: u64,
-}
-
-impl FromStr for TmemOptions {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some(("size", size)) => Ok(TmemOptions {
-                size: parse::bytes(size)?,
-            }),
-            _ => Err("give size=SIZE, such as size=512M".to_owned()),
-        }
-    }
 }
 
 /// Runs `vtmem run`.
@@ -113,6 +101,7 @@ pub fn execute(args: RunArgs) -> Result<ExitCode, CliError> {
 
 /// What the options say; without a kernel, with the guest of `vtmem images`.
 fn machine_config(args: RunArgs) -> Result<MachineConfig, CliError> {
+    let event_fault = args.tmem_fault.unwrap_or_default();
     let (kernel, initrd) = match args.kernel {
         Some(kernel) => (kernel, args.initrd),
         None => {
@@ -131,7 +120,13 @@ fn machine_config(args: RunArgs) -> Result<MachineConfig, CliError> {
         memory: args.mem,
         cpus: args.cpus,
         disks: args.disks,
-        tmem: args.tmem.map(|tmem| tmem.size),
+        tmem: args.tmem.map(|tmem| TmemConfig {
+            device: DeviceConfig {
+                event_fault,
+                ..tmem.device
+            },
+            ..tmem
+        }),
         acpi: !args.no_acpi,
         marks: args.marks,
     })

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
+use tmem_device::device::EventFault;
 use vtmem_images::{ImagesError, LabImage};
 
 use super::config::BASE_MEMORY;
 use super::{Lab, LabConfig, LabDisk, LabError, LabOutcome};
 use crate::accel::Clock;
+use crate::devices::virtio::tmem::TmemConfig;
 use crate::disk::{Cache, Disk, DiskError, DiskOptions};
 use crate::machine::{self, MachineConfig, MachineError};
 
@@ -53,6 +55,16 @@ fn cache_name(cache: Cache) -> &'static str {
     }
 }
 
+/// The text of `--tmem`.
+fn tmem_text(tmem: &TmemConfig) -> String {
+    let mut text = format!("size={},admission={}", tmem.size, tmem.device.admission);
+    // The default depends on the lab's CPUs, not on this host's.
+    if let Some(poll) = tmem.poll {
+        text += &format!(",poll={}ns", poll.as_nanos());
+    }
+    text
+}
+
 /// The command line for inside.
 fn arguments(config: &MachineConfig) -> Vec<String> {
     let mut argv: Vec<String> = ["vtmem", "run", "--accel", "kvm", "--kernel", KERNEL]
@@ -73,8 +85,13 @@ fn arguments(config: &MachineConfig) -> Vec<String> {
             format!("path=/dev/vd{letter},cache={cache}{readonly}"),
         );
     }
-    if let Some(size) = config.tmem {
-        option("--tmem", format!("size={size}"));
+    if let Some(tmem) = &config.tmem {
+        option("--tmem", tmem_text(tmem));
+        match tmem.device.event_fault {
+            EventFault::None => {}
+            EventFault::Drop => option("--tmem-fault", "drop-events".to_owned()),
+            EventFault::Hold(pages) => option("--tmem-fault", format!("hold-events={pages}")),
+        }
     }
     if config.marks.is_some() {
         option("--marks", MARKS.to_owned());
@@ -93,7 +110,7 @@ fn lab_config(config: &MachineConfig, clock: Clock) -> LabConfig {
     if let Some(initrd) = &config.boot.initrd {
         lab.files.push((initrd.clone(), INITRD.to_owned()));
     }
-    lab.memory = BASE_MEMORY + config.memory + config.tmem.unwrap_or(0);
+    lab.memory = BASE_MEMORY + config.memory + config.tmem.map_or(0, |tmem| tmem.size);
     lab.disks = config
         .disks
         .iter()

@@ -2,6 +2,8 @@ use super::*;
 use crate::boot::BootSource;
 use crate::cli::run::RunArgs;
 use clap::Parser;
+use std::time::Duration;
+use tmem_device::device::{Admission, DeviceConfig};
 
 #[derive(Parser)]
 struct Command {
@@ -12,6 +14,14 @@ struct Command {
 #[test]
 fn the_inner_command_line_means_the_same_machine() {
     let disk = |text: &str| text.parse().expect("disk options");
+    let tmem = TmemConfig {
+        size: 12345678,
+        poll: Some(Duration::from_micros(70)),
+        device: DeviceConfig {
+            admission: Admission::Always,
+            event_fault: EventFault::Hold(6144),
+        },
+    };
     let config = MachineConfig {
         boot: BootSource {
             kernel: "k".into(),
@@ -24,7 +34,7 @@ fn the_inner_command_line_means_the_same_machine() {
             disk("path=/tmp/x,cache=writethrough,readonly"),
             disk("path=/tmp/y,cache=none"),
         ],
-        tmem: Some(12345678),
+        tmem: Some(tmem),
         acpi: false,
         marks: Some("m".into()),
     };
@@ -32,7 +42,10 @@ fn the_inner_command_line_means_the_same_machine() {
     let run = Command::parse_from(&argv[1..]).run;
     assert_eq!(run.cmdline, config.boot.cmdline);
     assert_eq!((run.mem, run.cpus), (config.memory, config.cpus));
-    assert_eq!(run.tmem.map(|tmem| tmem.size), config.tmem);
+    assert_eq!(run.tmem_fault, Some(tmem.device.event_fault));
+    let mut told = run.tmem.expect("a --tmem");
+    told.device.event_fault = tmem.device.event_fault;
+    assert_eq!(told, tmem);
     assert!(run.no_acpi && run.initrd.is_some() && run.marks.is_some());
     let disks: Vec<_> = run
         .disks
@@ -59,7 +72,10 @@ fn the_labs_memory_holds_the_guest_and_its_pool() {
         memory: 1 << 30,
         cpus: 1,
         disks: vec![],
-        tmem: Some(2 << 30),
+        tmem: Some(TmemConfig {
+            size: 2 << 30,
+            ..TmemConfig::default()
+        }),
         acpi: true,
         marks: None,
     };

@@ -22,7 +22,7 @@ use crate::devices::serial::{self, Serial};
 use crate::devices::terminal::RawMode;
 use crate::devices::virtio::blk::Blk;
 use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
-use crate::devices::virtio::tmem::Tmem;
+use crate::devices::virtio::tmem::{Tmem, TmemConfig};
 use crate::devices::virtio::{Memory, VirtioDevice};
 use crate::disk::{DiskError, DiskOptions};
 use crate::host_memory;
@@ -44,8 +44,8 @@ pub struct MachineConfig {
     pub cpus: u8,
     /// Disks in order: `/dev/vda`, `/dev/vdb`, …
     pub disks: Vec<DiskOptions>,
-    /// Size of the tmem pool in bytes; without, the guest has no virtio-tmem device.
-    pub tmem: Option<u64>,
+    /// Pool and virtio-tmem device; without, the guest has none.
+    pub tmem: Option<TmemConfig>,
     /// Describe the machine by ACPI tables; without, on the kernel's command line.
     pub acpi: bool,
     /// Where the mark device writes.
@@ -119,8 +119,11 @@ impl Devices {
         for (letter, options) in ('a'..).zip(&config.disks) {
             disks.push(Arc::new(Blk::open(&format!("vd{letter}"), options)?));
         }
-        let pool = config.tmem.map(|size| HostPool::new(PoolConfig::new(size)));
-        let tmem = pool.map(Tmem::new).transpose()?.map(Arc::new);
+        let tmem = config.tmem.map(|tmem| {
+            let pool = HostPool::new(PoolConfig::new(tmem.size));
+            Tmem::new(pool, tmem).map(Arc::new)
+        });
+        let tmem = tmem.transpose()?;
         Ok(Devices { disks, tmem })
     }
 

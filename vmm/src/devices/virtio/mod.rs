@@ -6,6 +6,7 @@
 
 pub mod blk;
 pub mod mmio;
+mod polling;
 pub mod tmem;
 
 use std::sync::Arc;

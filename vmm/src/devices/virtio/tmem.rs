@@ -1,15 +1,18 @@
 //! virtio-tmem: `tmem-device` on this VMM's threads and doorbells.
 //!
-//! Puts come by ioeventfd to a worker of the device. A get's doorbell is an exit, and is served on the
-//! vCPU's own thread before the guest resumes.
+//! Puts come by ioeventfd to a worker of the device, which looks for more by itself while they stream. A get's doorbell is
+//! an exit, and is served on the vCPU's own thread before the guest resumes.
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
-use tmem_device::device::{DeviceError, NewDeviceError, Signal, TmemDevice, TmemStats};
+use tmem_device::device::{
+    DeviceConfig, DeviceError, NewDeviceError, Signal, TmemDevice, TmemStats,
+};
 use tmem_device::pool::HostPool;
 use tmem_device::wire;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -18,13 +21,27 @@ use virtio_queue::Queue;
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::polling::Polling;
 use super::{ActivateError, Activation, Interrupt, Memory, VirtioDevice};
 
 type Device = TmemDevice<Memory>;
 
+/// What a virtio-tmem device is made of: `--tmem`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TmemConfig {
+    /// Host memory that the pool may use, in bytes.
+    pub size: u64,
+    /// For how long the worker looks for more puts before it sleeps, at most. Without: 50 µs, or 0 where this
+    /// process has a single CPU.
+    pub poll: Option<Duration>,
+    /// What the device shows its driver.
+    pub device: DeviceConfig,
+}
+
 /// A virtio-tmem device.
 pub struct Tmem {
     device: Arc<Device>,
+    poll: Option<Duration>,
     queue_sizes: [u16; wire::NR_QUEUES],
     /// The way to the driver while the device is active; vCPUs read it in every get's exit.
     interrupt: RwLock<Option<Arc<dyn Interrupt>>>,
@@ -38,10 +55,11 @@ struct Worker {
 }
 
 impl Tmem {
-    /// A device for a new guest of `pool`.
-    pub fn new(pool: Arc<HostPool>) -> Result<Self, NewDeviceError> {
+    /// A device for a new guest of `pool`, whose size is not looked at again.
+    pub fn new(pool: Arc<HostPool>, config: TmemConfig) -> Result<Self, NewDeviceError> {
         Ok(Tmem {
-            device: Arc::new(TmemDevice::new(pool)?),
+            device: Arc::new(TmemDevice::new(pool, config.device)?),
+            poll: config.poll,
             queue_sizes: Device::queue_sizes(),
             interrupt: RwLock::new(None),
             worker: Mutex::new(None),
@@ -95,6 +113,9 @@ impl VirtioDevice for Tmem {
             put: doorbells.swap_remove(usize::from(wire::QUEUE_PUT)),
             stop: stop.try_clone()?,
             stopped: false,
+            polling: Polling::new(self.poll),
+            awake: false,
+            served: Instant::now(),
         };
         let thread = match service.spawn() {
             Ok(thread) => thread,
@@ -179,7 +200,15 @@ struct Service {
     event: EventFd,
     stop: EventFd,
     stopped: bool,
+    polling: Polling,
+    /// The put queue's doorbell is off, so the queue has to be looked at.
+    awake: bool,
+    /// When the put queue was last served.
+    served: Instant,
 }
+
+/// As a timeout of epoll, in ms.
+const FOREVER: i32 = -1;
 
 const PUT: u32 = 0;
 const EVENT: u32 = 1;
@@ -192,30 +221,79 @@ impl Service {
         thread::Builder::new()
             .name("virtio-tmem".into())
             .spawn(move || {
+                let mut timeout = FOREVER;
                 loop {
-                    if let Err(error) = manager.run() {
+                    if let Err(error) = manager.run_with_timeout(timeout) {
                         tracing::error!(?error, "the virtio-tmem worker cannot wait for doorbells");
                         return;
                     }
-                    if manager
-                        .subscriber_mut(id)
-                        .map_or(true, |service| service.stopped)
-                    {
+                    let Ok(service) = manager.subscriber_mut(id) else {
+                        return;
+                    };
+                    if service.stopped {
                         return;
                     }
+                    if service.awake {
+                        service.look();
+                    }
+                    // Between any two polls the other doorbells and the stop have their turn.
+                    timeout = if service.awake { 0 } else { FOREVER };
                 }
             })
+    }
+
+    /// The put queue's doorbell rang.
+    fn rung(&mut self) {
+        let _ = self.put.read();
+        self.device.note_doorbell(wire::QUEUE_PUT);
+        if !self.awake {
+            self.polling.woken(self.served.elapsed());
+        }
+        if self.polling.is_on() {
+            self.awake = true;
+            self.serve_polled();
+        } else {
+            self.serve_and_sleep();
+            self.served = Instant::now();
+        }
+    }
+
+    /// While awake: polls once, and if that was in vain, goes to sleep.
+    fn look(&mut self) {
+        let found = self.polling.is_on() && {
+            let mut polling = self.polling;
+            let start = Instant::now();
+            let found = polling.poll(|| start.elapsed(), || self.serve_polled());
+            self.polling = polling;
+            self.device.note_poll(found);
+            found
+        };
+        if !found {
+            self.serve_and_sleep();
+        }
+    }
+
+    /// Serves what there is on the put queue, without asking for its doorbell; returns whether there was something.
+    fn serve_polled(&mut self) -> bool {
+        let served = self.device.poll_put_queue().transpose();
+        let Some(served) = served else {
+            return false;
+        };
+        report(self.interrupt.as_ref(), served);
+        self.served = Instant::now();
+        true
+    }
+
+    /// Serves the put queue and asks for its doorbell, unless the driver is faster than this.
+    fn serve_and_sleep(&mut self) {
+        self.awake = report(self.interrupt.as_ref(), self.device.serve_put_queue());
     }
 }
 
 impl MutEventSubscriber for Service {
     fn process(&mut self, events: Events, _ops: &mut EventOps) {
         match events.data() {
-            PUT => {
-                let _ = self.put.read();
-                self.device.note_doorbell(wire::QUEUE_PUT);
-                while report(self.interrupt.as_ref(), self.device.serve_put_queue()) {}
-            }
+            PUT => self.rung(),
             EVENT => {
                 let _ = self.event.read();
                 report(self.interrupt.as_ref(), self.device.serve_event_queue());
@@ -233,3 +311,7 @@ impl MutEventSubscriber for Service {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "tmem_test.rs"]
+mod tests;

@@ -1,0 +1,60 @@
+use tmem_device::device::DeviceConfig;
+
+use super::*;
+
+#[test]
+fn all_that_can_be_said() {
+    let config = |size, poll: Option<u64>, admission| TmemConfig {
+        size,
+        poll: poll.map(Duration::from_micros),
+        device: DeviceConfig {
+            admission,
+            ..DeviceConfig::default()
+        },
+    };
+    for (said, expected) in [
+        ("size=512M", config(512 << 20, None, Admission::Adaptive)),
+        ("size=0,poll=0us", config(0, Some(0), Admission::Adaptive)),
+        (
+            "admission=always,size=4096",
+            config(4096, None, Admission::Always),
+        ),
+        (
+            "size=1G,admission=second-chance,poll=2ms",
+            config(1 << 30, Some(2000), Admission::SecondChance),
+        ),
+    ] {
+        assert_eq!(said.parse(), Ok(expected), "{said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    for (said, expected) in [
+        ("", "unknown tmem option ''"),
+        ("512M", "unknown tmem option '512M'"),
+        ("size=", "not a size"),
+        ("poll=1us", "give size="),
+        ("size=1M,size=2M", "'size' is given twice"),
+        ("size=1M,poll=1", "not a time"),
+        ("size=1M,poll=11ms", "10ms at most"),
+        ("size=1M,admission=never", "not 'never'"),
+        ("size=1M,cache=none", "unknown tmem option 'cache'"),
+    ] {
+        let message = said.parse::<TmemConfig>().expect_err(said);
+        assert!(message.contains(expected), "{said}: {message}");
+    }
+}
+
+#[test]
+fn faults() {
+    for (said, expected) in [
+        ("drop-events", EventFault::Drop),
+        ("hold-events=7000", EventFault::Hold(7000)),
+    ] {
+        assert_eq!(parse_fault(said), Ok(expected));
+    }
+    for wrong in ["", "hold-events", "hold-events=", "hold-events=-1", "none"] {
+        assert!(parse_fault(wrong).is_err(), "{wrong:?}");
+    }
+}
