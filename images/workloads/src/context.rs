@@ -1,9 +1,11 @@
 //! What every workload is given: its parameters, and the way to have itself measured.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use vtmem_workloads::driver::Counters;
 use vtmem_workloads::mark::Marker;
 use vtmem_workloads::workload::{Finished, Outcome, Workload};
 
@@ -19,8 +21,42 @@ pub struct Context {
     pub guest_mem: u64,
     /// Where the data disk is mounted.
     pub data: PathBuf,
-    /// The way to the VMM's counters.
-    pub marker: Marker,
+    /// Where the host's counters and the driver's are noted.
+    pub ledger: Ledger,
+}
+
+/// The way to the counters of both sides: the VMM's are noted by itself, at a mark, the driver's kept here, since to print
+/// them costs exits.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    marker: Marker,
+    driver: RefCell<Vec<(u8, Counters)>>,
+}
+
+impl Ledger {
+    /// Notes the counters before what begins with this mark.
+    fn begin(&self, mark: u8) {
+        self.note_driver(mark);
+        self.marker.mark(mark);
+    }
+
+    /// Notes the counters after what ends with this mark.
+    fn end(&self, mark: u8) {
+        self.marker.mark(mark);
+        self.note_driver(mark);
+    }
+
+    fn note_driver(&self, mark: u8) {
+        let counters = Counters::read();
+        self.driver
+            .borrow_mut()
+            .extend(counters.map(|counters| (mark, counters)));
+    }
+
+    /// The driver's counters since the last call, each with the mark they were noted at.
+    pub fn take_driver(&self) -> Vec<(u8, Counters)> {
+        self.driver.take()
+    }
 }
 
 impl Context {
@@ -36,11 +72,11 @@ impl Context {
     ) -> io::Result<(u64, T)> {
         drop_caches();
         std::thread::sleep(SETTLE);
-        self.marker.mark(workload.begin_mark());
+        self.ledger.begin(workload.begin_mark());
         let start = Instant::now();
         let result = work();
         let nanoseconds = start.elapsed().as_nanos() as u64;
-        self.marker.mark(workload.end_mark());
+        self.ledger.end(workload.end_mark());
         Ok((nanoseconds, result?))
     }
 
@@ -57,7 +93,7 @@ impl Context {
         let mut passes = Vec::with_capacity(workload.passes().len());
         let (nanoseconds, ()) = self.measure(workload, || {
             for number in 0..workload.passes().len() {
-                self.marker.mark(workload.pass_mark(number));
+                self.ledger.begin(workload.pass_mark(number));
                 let start = Instant::now();
                 let mut outcome = pass(number)?;
                 outcome.nanoseconds = start.elapsed().as_nanos() as u64;

@@ -17,7 +17,7 @@ mod swap;
 mod torture;
 
 use args::Args;
-use context::Context;
+use context::{Context, Ledger};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,7 +60,7 @@ fn run(mut args: Args) -> Result<ExitCode, String> {
         seed: args.take("seed", 1)?,
         guest_mem: args.take("mem", DEFAULT_MEM)?,
         data: args.take("data", PathBuf::from("/data"))?,
-        marker: Marker::new(),
+        ledger: Ledger::default(),
     };
     args.finish()?;
     let workloads = names
@@ -78,6 +78,9 @@ fn run(mut args: Args) -> Result<ExitCode, String> {
             Workload::Source => source_search::run(&context),
             Workload::Sequential => sequential::run(&context),
         };
+        for (mark, counters) in context.ledger.take_driver() {
+            println!("{}", counters.line(mark));
+        }
         all_right &= report(workload.name(), outcome);
     }
     Ok(if all_right {

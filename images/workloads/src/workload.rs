@@ -79,10 +79,18 @@ impl Workload {
         }
     }
 
-    /// The mark that a guest sets right before pass number `pass`, below 8, of the workload. It ends where the next one
-    /// begins, or with the workload.
+    /// The mark that a guest sets right before pass number `pass`, below 8, of the workload.
     pub fn pass_mark(self, pass: usize) -> u8 {
         0x20 + self.number() * 8 + pass as u8
+    }
+
+    /// The mark at which pass number `pass` ends: where the next one begins, or the workload's.
+    pub fn pass_end_mark(self, pass: usize) -> u8 {
+        if pass + 1 < self.passes().len() {
+            self.pass_mark(pass + 1)
+        } else {
+            self.end_mark()
+        }
     }
 
     /// The mark that a guest sets right after the workload.

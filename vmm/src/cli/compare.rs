@@ -14,6 +14,7 @@ use super::images::ImageSource;
 use super::{CliError, parse};
 use crate::accel::{Accel, Clock};
 use crate::compare::mode::Mode;
+use crate::compare::policy::{Policy, Variant};
 use crate::compare::progress::{Audience, Bars};
 use crate::compare::result::Comparison;
 use crate::compare::stop::Stop;
@@ -41,6 +42,13 @@ Workloads, each of which compares every byte that it reads back:
   sequential    files of the guest's size in order three times, an eighth of them once more page by
                 page through a mapping, and anonymous memory of that size, swept
 
+Policies, each a further guest under tmem with one mechanism off, to show what that one buys:
+  no-presence   the guest doesn't know what the host holds: each miss and flush is an exit
+  no-admission  every reclaimed page is copied to the host, read again or not
+  no-batches    each put and each flush is a chain and a doorbell of its own
+  no-windows    each page of a readahead window or swap cluster is an exit of its own
+  no-get-ahead  a page that is read alone is fetched alone, even by who reads on in order
+
 Every mode has the guest's memory, --host-mem and 24 MiB for the VMM in one memory cgroup; of
 --host-mem the host's page cache gets what it can use, or under tmem the pool.
 
@@ -50,6 +58,7 @@ started, 128+N when stopped by signal N.
 Examples:
   vtmem compare
   vtmem compare --workload reread,swap --mode none,tmem --json figures.json
+  vtmem compare --workload source,swap --mode tmem --policy all --html buys.html
   vtmem compare --guest-mem 256M --host-mem 512M --html report.html")]
 pub struct CompareArgs {
     /// What the guests do; repeat, or separate by commas [default: all].
@@ -64,6 +73,18 @@ pub struct CompareArgs {
         hide_possible_values = true
     )]
     pub modes: Vec<Mode>,
+    /// Besides, tmem with one mechanism switched off each; repeat, separate by commas, or `all`.
+    #[arg(long = "policy", value_name = "POLICY", value_delimiter = ',', value_parser = policy_parser(), hide_possible_values = true)]
+    pub policies: Vec<PolicyChoice>,
+    /// As --policy, without anything to compare with.
+    #[arg(
+        long,
+        hide = true,
+        value_enum,
+        conflicts_with = "modes",
+        conflicts_with = "policies"
+    )]
+    pub only_policy: Option<Policy>,
     /// Memory of each guest; the workloads grow with it.
     #[arg(long, value_name = "SIZE", default_value = "96M", value_parser = parse::bytes)]
     pub guest_mem: u64,
@@ -120,6 +141,15 @@ fn workload_parser() -> impl TypedValueParser<Value = Workload> {
     })
 }
 
+/// What `--policy` names: one, or all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyChoice(Option<Policy>);
+
+fn policy_parser() -> impl TypedValueParser<Value = PolicyChoice> {
+    let names = Policy::ALL.map(Policy::name).into_iter().chain(["all"]);
+    PossibleValuesParser::new(names).map(|name| PolicyChoice(Policy::from_name(&name)))
+}
+
 fn factor(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
@@ -144,11 +174,30 @@ impl CompareArgs {
         }
         Ok(Settings {
             workloads: choice(&self.workloads, &Workload::ALL),
-            modes: choice(&self.modes, Mode::value_variants()),
+            variants: self.variants(),
             guest_mem: self.guest_mem,
             host_mem: self.host_mem,
             seed: self.seed,
         })
+    }
+
+    /// Which guests there are: those of the modes, and then those with something switched off, which make no sense without
+    /// tmem as it is.
+    fn variants(&self) -> Vec<Variant> {
+        if let Some(policy) = self.only_policy {
+            return vec![Variant::without(policy)];
+        }
+        let chosen = |policy: &Policy| {
+            let names = |choice: &PolicyChoice| choice.0.is_none_or(|named| named == *policy);
+            self.policies.iter().any(names)
+        };
+        let mut modes = choice(&self.modes, Mode::value_variants());
+        if !self.policies.is_empty() && !modes.contains(&Mode::Tmem) {
+            modes.push(Mode::Tmem);
+        }
+        let modes = modes.into_iter().map(Variant::from);
+        let policies = Policy::ALL.into_iter().filter(chosen);
+        modes.chain(policies.map(Variant::without)).collect()
     }
 
     /// The guest, and the disk with its data.

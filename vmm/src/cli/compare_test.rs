@@ -15,7 +15,7 @@ fn parsed(arguments: &[&str]) -> Result<CompareArgs, clap::Error> {
 fn everything_is_compared_unless_chosen() {
     let settings = parsed(&[]).unwrap().settings().unwrap();
     assert_eq!(settings.workloads, Workload::ALL);
-    assert_eq!(settings.modes, Mode::ALL);
+    assert_eq!(settings.variants, Mode::ALL.map(Variant::from));
     let chosen = [
         "--workload",
         "swap,reread",
@@ -28,7 +28,30 @@ fn everything_is_compared_unless_chosen() {
     ];
     let settings = parsed(&chosen).unwrap().settings().unwrap();
     assert_eq!(settings.workloads, [Workload::Reread, Workload::Swap]);
-    assert_eq!(settings.modes, [Mode::None, Mode::Tmem]);
+    assert_eq!(
+        settings.variants,
+        [Mode::None, Mode::Tmem].map(Variant::from)
+    );
+}
+
+#[test]
+fn policies_come_with_what_they_are_compared_with() {
+    let variants = |arguments: &[&str]| parsed(arguments).unwrap().settings().unwrap().variants;
+    let labels = |arguments: &[&str]| -> Vec<&str> {
+        variants(arguments)
+            .into_iter()
+            .map(Variant::label)
+            .collect()
+    };
+    assert_eq!(
+        labels(&["--mode", "none", "--policy", "no-windows,no-presence"]),
+        ["none", "tmem", "no-presence", "no-windows"]
+    );
+    let all = labels(&["--mode", "tmem", "--policy", "all"]);
+    assert_eq!(all.len(), 1 + Policy::ALL.len());
+    assert_eq!(labels(&["--only-policy", "no-batches"]), ["no-batches"]);
+    assert!(parsed(&["--policy", "no-sense"]).is_err());
+    assert!(parsed(&["--only-policy", "no-batches", "--mode", "none"]).is_err());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a guest says on its console.
 
 use serde::Deserialize;
+use vtmem_workloads::driver::{Counters, DRIVER_PREFIX};
 use vtmem_workloads::workload::{
     FAILURE_PREFIX, Outcome, PASS_PREFIX, RESULT_PREFIX, START_PREFIX, Workload,
 };
@@ -15,6 +16,8 @@ const LONGEST_LINE: usize = 4096;
 pub enum Event {
     /// A workload starts.
     Started(Workload),
+    /// At a mark, the guest's driver had counted so much.
+    Counted(u8, Counters),
     /// A pass of a workload, by its number, went so.
     Passed(Workload, usize, Outcome),
     /// A workload finished.
@@ -35,6 +38,7 @@ impl Event {
     pub fn line(&self) -> String {
         match self {
             Event::Started(workload) => format!("{START_PREFIX}{workload}"),
+            Event::Counted(mark, counters) => counters.line(*mark),
             Event::Passed(workload, pass, outcome) => outcome.pass_line(workload.name(), *pass),
             Event::Finished(workload, outcome) => outcome.line(workload.name()),
             Event::Failed(Some(workload), why) => format!("{FAILURE_PREFIX}{workload}: {why}"),
@@ -52,6 +56,15 @@ struct ResultLine {
     operations: u64,
     bytes_verified: u64,
     bytes_corrupt: u64,
+}
+
+#[derive(Deserialize)]
+struct DriverLine {
+    mark: u8,
+    misses_local: u64,
+    flushes_local: u64,
+    puts_unworthy: u64,
+    gets_ahead: u64,
 }
 
 impl Console {
@@ -94,6 +107,9 @@ impl Console {
         if let Some(json) = rest(RESULT_PREFIX).or_else(|| rest(PASS_PREFIX)) {
             return Some(result(json));
         }
+        if let Some(json) = rest(DRIVER_PREFIX) {
+            return Some(counted(json));
+        }
         if let Some(reason) = rest(FAILURE_PREFIX) {
             let named = reason
                 .split_once(": ")
@@ -106,6 +122,21 @@ impl Console {
         Some(Event::Started(Workload::from_name(
             rest(START_PREFIX)?.trim(),
         )?))
+    }
+}
+
+fn counted(json: &str) -> Event {
+    match serde_json::from_str::<DriverLine>(json) {
+        Ok(line) => Event::Counted(
+            line.mark,
+            Counters {
+                misses_local: line.misses_local,
+                flushes_local: line.flushes_local,
+                puts_unworthy: line.puts_unworthy,
+                gets_ahead: line.gets_ahead,
+            },
+        ),
+        Err(_) => Event::Failed(None, format!("malformed counters {json:?}")),
     }
 }
 

@@ -47,12 +47,15 @@ fn events_can_be_passed_on() {
         "result: {\"workload\":\"scan\"",
         "pass: {\"workload\":\"scan\",\"pass\":1",
     );
-    let lines =
-        format!("vtmem-start: swap\n{pass}\n{GOOD}\nvtmem-failure: swap: a: b\nvtmem-failure: x\n");
+    let driver = r#"vtmem-driver: {"mark":17,"misses_local":1,"flushes_local":2,"puts_unworthy":3,"gets_ahead":4}"#;
+    let lines = format!(
+        "vtmem-start: swap\n{driver}\n{pass}\n{GOOD}\nvtmem-failure: swap: a: b\nvtmem-failure: x\n"
+    );
     let events = feed(&lines);
-    assert_eq!(events.len(), 5);
+    assert_eq!(events.len(), 6);
+    assert!(matches!(events[1], Event::Counted(17, counters) if counters.puts_unworthy == 3));
     assert!(
-        matches!(events[1], Event::Passed(Workload::Scan, 1, outcome) if outcome.operations == 2)
+        matches!(events[2], Event::Passed(Workload::Scan, 1, outcome) if outcome.operations == 2)
     );
     let again: String = events.iter().map(|event| event.line() + "\n").collect();
     assert_eq!(again, lines);
@@ -86,6 +89,13 @@ fn malformed_results_are_failures() {
         feed("vtmem-failure: init: no: disk\n"),
         [Event::Failed(None, "init: no: disk".to_owned())]
     );
+    for line in ["", "{}", r#"{"mark":300}"#] {
+        let events = feed(&format!("vtmem-driver: {line}\n"));
+        assert!(
+            matches!(events.as_slice(), [Event::Failed(None, _)]),
+            "{line}"
+        );
+    }
     assert_eq!(feed("vtmem-start: dance\n"), []);
 }
 

@@ -1,4 +1,4 @@
-//! One mode on this host: a fresh guest of our own VMM, in a memory cgroup, that runs all workloads.
+//! One variant on this host: a fresh guest of our own VMM, in a memory cgroup, that runs all workloads.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -16,6 +16,7 @@ use super::cgroup::MemoryCgroup;
 use super::console::{Console, Event};
 use super::mode::Mode;
 use super::outcome::{Heard, ModeOutcome};
+use super::policy::Variant;
 use super::stop::{Guarded, Stop};
 use tempfile::NamedTempFile;
 
@@ -39,13 +40,13 @@ pub struct Parts {
     pub swap_disk: PathBuf,
 }
 
-/// Runs all workloads in a fresh guest under `mode`.
+/// Runs all workloads in a fresh guest under `variant`.
 ///
 /// # Errors
 /// The host lacks something, in one line; whatever befalls the guest is part of the outcome.
 pub fn run(
     settings: &Settings,
-    mode: Mode,
+    variant: Variant,
     parts: &Parts,
     stop: &Stop,
     mut progress: impl FnMut(&Event),
@@ -57,7 +58,7 @@ pub fn run(
         .guest_mem
         .saturating_add(settings.host_mem)
         .saturating_add(VMM_OVERHEAD);
-    let name = format!("vtmem-compare-{}-{mode}", std::process::id());
+    let name = format!("vtmem-compare-{}-{}", std::process::id(), variant.label());
     let cgroup = MemoryCgroup::create(&name, limit).map_err(|reason| {
         format!(
             "cannot bound the guest's host memory ({reason}); run this as root, or in a scope of \
@@ -67,7 +68,7 @@ pub fn run(
     let marks_file = NamedTempFile::new().map_err(|error| format!("temporary file: {error}"))?;
     let errors = tempfile::tempfile().map_err(|error| format!("temporary file: {error}"))?;
 
-    let mut command = command(settings, mode, parts, marks_file.path())?;
+    let mut command = command(settings, variant, parts, marks_file.path())?;
     let stderr = errors
         .try_clone()
         .map_err(|error| format!("temporary file: {error}"))?;
@@ -108,16 +109,17 @@ pub fn run(
     };
     let marks_text = fs::read_to_string(marks_file.path())
         .map_err(|error| format!("{}: {error}", marks_file.path().display()))?;
-    Ok(heard.outcome(settings, mode, &marks_text, end.as_deref(), &console))
+    Ok(heard.outcome(settings, variant, &marks_text, end.as_deref(), &console))
 }
 
 fn command(
     settings: &Settings,
-    mode: Mode,
+    variant: Variant,
     parts: &Parts,
     marks_file: &Path,
 ) -> Result<Command, String> {
     let vtmem = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let mode = variant.mode;
     let mut command = Command::new(vtmem);
     command.arg("run").arg("--accel").arg("kvm");
     command
@@ -140,7 +142,7 @@ fn command(
     command.arg("--marks").arg(marks_file);
     command
         .arg("--cmdline")
-        .arg(kernel_command_line(settings, mode));
+        .arg(kernel_command_line(settings, variant));
     Ok(command)
 }
 
@@ -161,11 +163,17 @@ fn disk_argument(path: &Path, mode: Mode, read_only: bool) -> OsString {
     argument
 }
 
-fn kernel_command_line(settings: &Settings, mode: Mode) -> String {
-    let tmem = if mode == Mode::Tmem {
-        " vtmem.tmem=1"
-    } else {
-        ""
+fn kernel_command_line(settings: &Settings, variant: Variant) -> String {
+    let tmem = match variant {
+        Variant {
+            mode: Mode::Tmem,
+            policy,
+        } => {
+            let arguments = policy.map(|policy| policy.driver_arguments());
+            let arguments = arguments.map(|args| format!(" vtmem.tmem_args=\"{args}\""));
+            format!(" vtmem.tmem=1{}", arguments.unwrap_or_default())
+        }
+        _ => String::new(),
     };
     format!(
         "console=ttyS0 quiet vtmem.data=/dev/vda vtmem.swap=/dev/vdb vtmem.work={} vtmem.seed={} vtmem.mem={}{tmem}",

@@ -1,10 +1,11 @@
 use super::*;
+use crate::compare::policy::Policy;
 use vtmem_workloads::workload::Workload;
 
 fn settings() -> Settings {
     Settings {
         workloads: vec![Workload::Reread, Workload::Swap],
-        modes: vec![Mode::Tmem],
+        variants: vec![Mode::Tmem.into()],
         guest_mem: 128 << 20,
         host_mem: 64 << 20,
         seed: 7,
@@ -20,12 +21,17 @@ fn parts() -> Parts {
     }
 }
 
-fn arguments(mode: Mode) -> Vec<String> {
-    command(&settings(), mode, &parts(), Path::new("/tmp/marks"))
-        .unwrap()
-        .get_args()
-        .map(|argument| argument.to_str().unwrap().to_owned())
-        .collect()
+fn arguments(variant: impl Into<Variant>) -> Vec<String> {
+    command(
+        &settings(),
+        variant.into(),
+        &parts(),
+        Path::new("/tmp/marks"),
+    )
+    .unwrap()
+    .get_args()
+    .map(|argument| argument.to_str().unwrap().to_owned())
+    .collect()
 }
 
 #[test]
@@ -44,10 +50,20 @@ fn modes_differ_only_in_cache_and_tmem() {
     );
     assert!(!writeback.contains(&"--tmem".to_owned()));
     assert_eq!(
-        kernel_command_line(&settings(), Mode::None),
+        kernel_command_line(&settings(), Mode::None.into()),
         "console=ttyS0 quiet vtmem.data=/dev/vda vtmem.swap=/dev/vdb vtmem.work=reread,swap vtmem.seed=7 \
          vtmem.mem=134217728"
     );
+}
+
+#[test]
+fn what_is_off_is_a_parameter_of_the_driver() {
+    let line = |variant| kernel_command_line(&settings(), variant);
+    let tmem = line(Mode::Tmem.into());
+    assert!(tmem.ends_with(" vtmem.tmem=1"), "{tmem}");
+    let without = line(Variant::without(Policy::NoBatches));
+    assert_eq!(without, format!("{tmem} vtmem.tmem_args=\"batch=1\""));
+    assert!(arguments(Variant::without(Policy::NoBatches)).contains(&"--tmem".to_owned()));
 }
 
 #[test]

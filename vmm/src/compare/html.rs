@@ -6,9 +6,11 @@ use std::fmt::Write as _;
 use vtmem_workloads::workload::Workload;
 
 use super::chart::{self, Bar};
+use super::mechanisms;
 use super::mode::Mode;
+use super::policy::Variant;
 use super::quantity::{bytes, count, seconds};
-use super::result::{Comparison, Run, Tmem};
+use super::result::{Comparison, Run};
 use super::table::{speed, verdict};
 
 const STYLE: &str = include_str!("report.css");
@@ -47,6 +49,7 @@ pub fn render(comparison: &Comparison) -> String {
     }
     page += &figures(comparison);
     page += &tmem_section(comparison);
+    page += &policies_section(comparison);
     page += &exits_section(comparison);
     page += &explanations(comparison);
     page + "</body></html>\n"
@@ -222,7 +225,10 @@ fn table(headings: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 }
 
 fn run_name(run: &Run) -> String {
-    format!("{} / {}", run.workload, run.mode)
+    match &run.policy {
+        Some(policy) => format!("{} / {} with {policy}", run.workload, run.mode),
+        None => format!("{} / {}", run.workload, run.mode),
+    }
 }
 
 fn figures(comparison: &Comparison) -> String {
@@ -238,6 +244,9 @@ fn figures(comparison: &Comparison) -> String {
             count(run.disk.read_ops),
             count(run.disk.write_ops),
             count(run.exits.total),
+            run.exits_per_1000_pages
+                .map(|exits| format!("{exits:.0}"))
+                .unwrap_or_default(),
             bytes(run.host_peak_bytes),
         ]
     });
@@ -252,6 +261,7 @@ fn figures(comparison: &Comparison) -> String {
         "reads",
         "writes",
         "exits",
+        "per 1000 pages moved",
         "host memory peak",
     ];
     format!(
@@ -260,51 +270,70 @@ fn figures(comparison: &Comparison) -> String {
     )
 }
 
+/// A table for each workload that has rows.
+fn tables(
+    comparison: &Comparison,
+    headings: &[&str],
+    rows_of: impl Fn(&Comparison, Workload) -> Vec<Vec<String>>,
+) -> String {
+    let mut html = String::new();
+    for workload in comparison.workloads() {
+        let rows = rows_of(comparison, workload);
+        if !rows.is_empty() {
+            let _ = writeln!(html, "<h3>{workload}</h3>");
+            html += &table(headings, rows.into_iter());
+        }
+    }
+    html
+}
+
 fn tmem_section(comparison: &Comparison) -> String {
-    let runs: Vec<(&Run, Tmem)> = comparison
-        .runs
-        .iter()
-        .filter_map(|run| Some((run, run.tmem?)))
-        .collect();
-    if runs.is_empty() {
+    let tables = tables(comparison, mechanisms::WORK, mechanisms::work_rows);
+    if tables.is_empty() {
         return String::new();
     }
-    let rows = runs.into_iter().map(|(run, tmem)| {
-        let mut row = vec![run.workload.clone()];
-        row.extend(
-            [
-                tmem.puts,
-                tmem.puts_refused,
-                tmem.gets,
-                tmem.hits,
-                tmem.flushes,
-                tmem.chains,
-                tmem.doorbells,
-                tmem.evictions,
-                tmem.stored_pages,
-            ]
-            .map(count),
-        );
-        row.push(bytes(tmem.stored_bytes));
-        row
-    });
-    let headings = [
-        "workload",
-        "puts",
-        "refused",
-        "gets",
-        "hits",
-        "flushes",
-        "chains",
-        "doorbells",
-        "evictions",
-        "pages stored",
-        "in",
-    ];
     format!(
-        "<section><h2>What virtio-tmem did</h2><p class=\"muted\">Chains carry many operations each; a doorbell of the put queue \
-         is an exit. Stored pages are those in the pool when the workload ended.</p>\n{}</section>\n",
-        table(&headings, rows)
+        "<section><h2>What virtio-tmem did</h2><p class=\"muted\">Pages: put to the host; declined, for admission held them not to \
+         be worth a copy; got from the host, some of them ahead of being asked for; gets that found nothing; and all that were \
+         copied either way. What the guest's index of the host's pages answered inside the guest took no exit; a doorbell of the \
+         put queue, and every exit of the get queue, did.</p>\n{tables}</section>\n"
+    )
+}
+
+fn policies_section(comparison: &Comparison) -> String {
+    let tables = tables(comparison, mechanisms::POLICIES, mechanisms::policy_rows);
+    if tables.is_empty() {
+        return String::new();
+    }
+    let policies: String = comparison
+        .policies()
+        .into_iter()
+        .map(|policy| {
+            format!(
+                "<dt>{}</dt><dd>{}</dd>\n",
+                policy.name(),
+                policy.explanation()
+            )
+        })
+        .collect();
+    let mut plots = String::new();
+    for workload in comparison.workloads() {
+        let variants = comparison.policies().into_iter().map(Variant::without);
+        let bars: Vec<_> = [Variant::from(Mode::Tmem)]
+            .into_iter()
+            .chain(variants)
+            .filter_map(|variant| Some((variant, comparison.run(workload, variant)?)))
+            .map(|(variant, run)| Bar {
+                label: variant.label().to_owned(),
+                value: run.exits.total as f64,
+                text: count(run.exits.total),
+            })
+            .collect();
+        plots += &chart::bars(&format!("Exits in {workload}"), &bars);
+    }
+    format!(
+        "<section><h2>What each mechanism buys</h2><p class=\"muted\">tmem as it is, and with one thing switched off, in \
+         proportion to all on.</p>\n<dl>{policies}</dl>\n<div class=\"plots\">\n{plots}</div>\n{tables}</section>\n"
     )
 }
 

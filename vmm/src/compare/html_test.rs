@@ -1,5 +1,5 @@
 use super::*;
-use crate::compare::result::tests::sample;
+use crate::compare::result::tests::{sample, sample_with_policies};
 
 /// Whether every element that opens closes, in order.
 fn assert_well_formed(page: &str) {
@@ -32,7 +32,7 @@ fn is_one_self_contained_page() {
     }
     assert_eq!(
         page.matches("<svg").count(),
-        17,
+        21,
         "four plots each, and writes for swap"
     );
     for workload in Workload::ALL {
@@ -42,6 +42,17 @@ fn is_one_self_contained_page() {
         page.contains("\u{2212}75 %"),
         "tmem reads a quarter of what none reads"
     );
+}
+
+#[test]
+fn what_each_mechanism_buys_has_a_plot_and_a_table() {
+    let page = render(&sample_with_policies());
+    assert_well_formed(&page);
+    for workload in Workload::ALL {
+        assert!(page.contains(&format!("Exits in {workload}")));
+    }
+    assert!(page.contains("x3.00") && page.contains("<dt>no-get-ahead</dt>"));
+    assert!(!render(&sample()).contains("mechanism buys"));
 }
 
 #[test]

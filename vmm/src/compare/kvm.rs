@@ -1,4 +1,4 @@
-//! All modes on this host, one after the other.
+//! All guests on this host, one after the other.
 
 use std::path::Path;
 
@@ -44,7 +44,7 @@ impl SwapFile {
     }
 }
 
-/// Runs every mode in a guest of its own, each with the swap disk as empty as it was for the first if that is `own_swap`.
+/// Runs every variant in a guest of its own, each with the swap disk as empty as it was for the first if that is `own_swap`.
 ///
 /// # Errors
 /// The host lacks something, in one line; whatever befalls a guest is part of the comparison.
@@ -57,11 +57,11 @@ pub fn run(
 ) -> Result<Comparison, String> {
     let mut comparison = settings.empty_comparison("kvm", None);
     let waiting: Vec<_> = settings
-        .modes
+        .variants
         .iter()
-        .map(|&mode| (mode, bars.add(mode, settings.workloads.len())))
+        .map(|&variant| (variant, bars.add(variant, settings.workloads.len())))
         .collect();
-    for (mode, bar) in waiting {
+    for (variant, bar) in waiting {
         if stop.signal().is_some() {
             break;
         }
@@ -69,7 +69,7 @@ pub fn run(
             swap.empty()?;
         }
         bar.stage("booting");
-        let outcome = guest::run(settings, mode, parts, stop, |event| bar.event(event))?;
+        let outcome = guest::run(settings, variant, parts, stop, |event| bar.event(event))?;
         bar.end(outcome.problems.is_empty());
         comparison.runs.extend(outcome.runs);
         comparison.problems.extend(outcome.problems);

@@ -1,6 +1,6 @@
-//! All modes in labs, as many side by side as this host has CPUs and memory for.
+//! All guests in labs, as many side by side as this host has CPUs and memory for.
 //!
-//! In each lab this same program compares one mode on the emulated host's KVM; its JSON comes back, and its standard output
+//! In each lab this same program runs one of them on the emulated host's KVM; its JSON comes back, and its standard output
 //! tells how far it is.
 
 use std::fs::{self, File};
@@ -14,8 +14,8 @@ use vtmem_images::{GuestImage, LabImage};
 
 use super::Settings;
 use super::console::Console;
-use super::mode::Mode;
 use super::outcome::ModeOutcome;
+use super::policy::Variant;
 use super::progress::{Bar, Bars};
 use super::result::Comparison;
 use super::stop::Stop;
@@ -67,7 +67,7 @@ pub struct Parts {
     pub data_disk: PathBuf,
 }
 
-/// Runs every mode in a lab of its own.
+/// Runs every variant in a lab of its own.
 ///
 /// # Errors
 /// The host lacks something, in one line; whatever befalls a lab is part of the comparison.
@@ -81,9 +81,9 @@ pub fn run(
     let config = config(settings, timing, parts)?;
     let lab = Lab::new(&parts.lab, config.clone()).map_err(|error| error.to_string())?;
     let mut waiting: Vec<_> = settings
-        .modes
+        .variants
         .iter()
-        .map(|&mode| (mode, bars.add(mode, settings.workloads.len())))
+        .map(|&variant| (variant, bars.add(variant, settings.workloads.len())))
         .collect();
     waiting.reverse();
     let labs = side_by_side(waiting.len(), config.memory_mib());
@@ -95,10 +95,10 @@ pub fn run(
     };
     let work = || {
         let mut outcomes = vec![];
-        while let Some((mode, bar)) = next() {
-            let outcome = run_mode(&lab, settings, mode, &bar);
+        while let Some((variant, bar)) = next() {
+            let outcome = run_variant(&lab, settings, variant, &bar);
             bar.end(outcome.problems.is_empty());
-            outcomes.push((mode, outcome));
+            outcomes.push((variant, outcome));
         }
         outcomes
     };
@@ -109,7 +109,7 @@ pub fn run(
     });
     let outcomes = outcomes.map_err(|_| "a thread of the comparison panicked")?;
     let mut outcomes: Vec<_> = outcomes.into_iter().flatten().collect();
-    outcomes.sort_by_key(|(mode, _)| *mode);
+    outcomes.sort_by_key(|(variant, _)| *variant);
     for (_, outcome) in outcomes {
         comparison.runs.extend(outcome.runs);
         comparison.problems.extend(outcome.problems);
@@ -176,11 +176,10 @@ fn fitting(meminfo: &str, mib: u64) -> usize {
     })
 }
 
-fn arguments(settings: &Settings, mode: Mode) -> Vec<String> {
+fn arguments(settings: &Settings, variant: Variant) -> Vec<String> {
     let device = |name: &str| format!("/dev/{name}");
     let pairs = [
         ("--accel", "kvm".to_owned()),
-        ("--mode", mode.name().to_owned()),
         ("--workload", settings.workload_list()),
         ("--guest-mem", settings.guest_mem.to_string()),
         ("--host-mem", settings.host_mem.to_string()),
@@ -194,19 +193,25 @@ fn arguments(settings: &Settings, mode: Mode) -> Vec<String> {
     let options = pairs
         .into_iter()
         .flat_map(|(name, value)| [name.to_owned(), value]);
+    // A variant with something switched off is asked for without the mode that it is compared with.
+    let choice = match variant.policy {
+        Some(policy) => ["--only-policy", policy.name()],
+        None => ["--mode", variant.mode.name()],
+    };
     ["vtmem", "compare", "--events"]
-        .map(str::to_owned)
         .into_iter()
+        .chain(choice)
+        .map(str::to_owned)
         .chain(options)
         .collect()
 }
 
-fn run_mode(lab: &Lab, settings: &Settings, mode: Mode, bar: &Bar) -> ModeOutcome {
+fn run_variant(lab: &Lab, settings: &Settings, variant: Variant, bar: &Bar) -> ModeOutcome {
     bar.stage("starting a lab");
     let mut events = Console::default();
     let mut said: Vec<String> = vec![];
     let ended = lab.run_captured(
-        &arguments(settings, mode),
+        &arguments(settings, variant),
         &mut |stream, line| match stream {
             Stream::Stdout => {
                 for event in events.feed(format!("{line}\n").as_bytes()) {
@@ -214,7 +219,7 @@ fn run_mode(lab: &Lab, settings: &Settings, mode: Mode, bar: &Bar) -> ModeOutcom
                 }
             }
             Stream::Stderr => {
-                tracing::debug!(%mode, line, "lab");
+                tracing::debug!(%variant, line, "lab");
                 if said.len() == LAST_LINES {
                     said.remove(0);
                 }
@@ -227,7 +232,7 @@ fn run_mode(lab: &Lab, settings: &Settings, mode: Mode, bar: &Bar) -> ModeOutcom
         problems: settings
             .workloads
             .iter()
-            .map(|workload| format!("{workload} under {mode} did not finish: {why}"))
+            .map(|workload| format!("{workload} under {variant} did not finish: {why}"))
             .collect(),
     };
     let outcome = match ended {

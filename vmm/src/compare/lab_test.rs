@@ -1,10 +1,12 @@
 use super::*;
+use crate::compare::mode::Mode;
+use crate::compare::policy::Policy;
 use vtmem_workloads::workload::Workload;
 
 fn settings() -> Settings {
     Settings {
         workloads: vec![Workload::Reread, Workload::Swap],
-        modes: Mode::ALL.to_vec(),
+        variants: Mode::ALL.map(Variant::from).to_vec(),
         guest_mem: 128 << 20,
         host_mem: 64 << 20,
         seed: 7,
@@ -53,13 +55,18 @@ fn a_lab_has_both_disks_and_the_guest() {
 }
 
 #[test]
-fn the_inner_command_is_one_mode() {
-    let arguments = arguments(&settings(), Mode::Writeback).join(" ");
+fn the_inner_command_is_one_variant() {
+    let plain = arguments(&settings(), Mode::Writeback.into()).join(" ");
     assert_eq!(
-        arguments,
-        "vtmem compare --events --accel kvm --mode writeback --workload reread,swap --guest-mem 134217728 \
+        plain,
+        "vtmem compare --events --mode writeback --accel kvm --workload reread,swap --guest-mem 134217728 \
          --host-mem 67108864 --seed 7 --kernel /in/kernel --initrd /in/initrd --data-disk /dev/nullb0 \
          --swap-disk /dev/nullb1 --json /out/result.json"
+    );
+    let without = arguments(&settings(), Variant::without(Policy::NoWindows)).join(" ");
+    assert_eq!(
+        without,
+        plain.replace("--mode writeback", "--only-policy no-windows")
     );
 }
 

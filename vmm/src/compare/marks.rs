@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use vtmem_workloads::workload::Workload;
-
 use super::result::{Disk, Exits, Tmem};
+use serde::Deserialize;
+
+/// Bytes of a page.
+const PAGE_SIZE: u64 = 4096;
 
 /// One line of the file.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -44,6 +45,7 @@ struct TmemMark {
     flushes: u64,
     chains: u64,
     put_doorbells: u64,
+    get_doorbells: u64,
     evictions: u64,
     stored_pages: u64,
     stored_bytes: u64,
@@ -61,6 +63,8 @@ pub struct Difference {
     pub exits: Exits,
     /// Disk operations meanwhile.
     pub disk: Disk,
+    /// Pages that went between the guest and anything behind it meanwhile.
+    pub pages_moved: u64,
     /// The device's work meanwhile.
     pub tmem: Option<Tmem>,
     /// The most host memory in use until the second mark, where the host counts it.
@@ -82,47 +86,18 @@ pub fn parse(text: &str) -> Result<Vec<Mark>, String> {
         .collect()
 }
 
-/// What happened during `workload`.
+/// What happened from the first mark numbered `from` to the first numbered `to`.
 ///
 /// # Errors
 /// A mark that is missing, or counters that ran backwards, in one line.
-pub fn difference(marks: &[Mark], workload: Workload) -> Result<Difference, String> {
-    between(
-        marks,
-        (workload.begin_mark(), "its begin"),
-        (workload.end_mark(), "its end"),
-    )
-}
-
-/// What happened during pass number `pass` of `workload`.
-///
-/// # Errors
-/// As [`difference`].
-pub fn pass_difference(
-    marks: &[Mark],
-    workload: Workload,
-    pass: usize,
-) -> Result<Difference, String> {
-    let end = if pass + 1 < workload.passes().len() {
-        workload.pass_mark(pass + 1)
-    } else {
-        workload.end_mark()
-    };
-    between(
-        marks,
-        (workload.pass_mark(pass), "the begin of a pass"),
-        (end, "the end of a pass"),
-    )
-}
-
-fn between(marks: &[Mark], from: (u8, &str), to: (u8, &str)) -> Result<Difference, String> {
-    let find = |(number, what): (u8, &str)| {
+pub fn difference(marks: &[Mark], from: u8, to: u8) -> Result<Difference, String> {
+    let find = |number: u8, what: &str| {
         let place = marks.iter().position(|mark| mark.mark == number);
-        place.ok_or_else(|| format!("{what} was not marked"))
+        place.ok_or_else(|| format!("its {what} was not marked ({number:#x})"))
     };
-    let (begin, end) = (find(from)?, find(to)?);
+    let (begin, end) = (find(from, "begin")?, find(to, "end")?);
     if end < begin {
-        return Err(format!("{} was marked before {}", to.1, from.1));
+        return Err("its end was marked before its begin".to_owned());
     }
     Mark::difference(&marks[begin], &marks[end]).ok_or_else(|| "a counter ran backwards".to_owned())
 }
@@ -139,13 +114,17 @@ impl Mark {
                 _ => {}
             }
         }
+        let tmem = match (begin.tmem, end.tmem) {
+            (Some(begin), Some(end)) => Some(TmemMark::difference(begin, end)?),
+            _ => None,
+        };
+        let asked = requests(&end.disks).minus(requests(&begin.disks))?;
+        let bytes = asked.read_bytes.checked_add(asked.write_bytes)?;
         Some(Difference {
             exits,
             disk: sum(&end.disks)?.minus(sum(&begin.disks)?)?,
-            tmem: match (begin.tmem, end.tmem) {
-                (Some(begin), Some(end)) => Some(TmemMark::difference(begin, end)?),
-                _ => None,
-            },
+            pages_moved: bytes / PAGE_SIZE + tmem.map_or(0, |tmem| tmem.pages_copied),
+            tmem,
             host_peak_bytes: end.host_memory.map(|memory| memory.peak),
         })
     }
@@ -153,19 +132,36 @@ impl Mark {
 
 impl TmemMark {
     fn difference(begin: Self, end: Self) -> Option<Tmem> {
+        let puts = end.puts.checked_sub(begin.puts)?;
+        let puts_refused = end.puts_refused.checked_sub(begin.puts_refused)?;
+        let hits = end.hits.checked_sub(begin.hits)?;
         Some(Tmem {
-            puts: end.puts.checked_sub(begin.puts)?,
-            puts_refused: end.puts_refused.checked_sub(begin.puts_refused)?,
+            puts,
+            puts_refused,
             gets: end.gets.checked_sub(begin.gets)?,
-            hits: end.hits.checked_sub(begin.hits)?,
+            hits,
+            pages_copied: puts.checked_sub(puts_refused)?.checked_add(hits)?,
             flushes: end.flushes.checked_sub(begin.flushes)?,
             chains: end.chains.checked_sub(begin.chains)?,
             doorbells: end.put_doorbells.checked_sub(begin.put_doorbells)?,
+            get_exits: end.get_doorbells.checked_sub(begin.get_doorbells)?,
             evictions: end.evictions.checked_sub(begin.evictions)?,
             stored_pages: end.stored_pages,
             stored_bytes: end.stored_bytes,
+            ..Tmem::default()
         })
     }
+}
+
+/// What the guest asked of all disks.
+fn requests(disks: &[DiskMark]) -> Disk {
+    let guest = disks.iter().map(|disk| disk.guest);
+    guest.fold(Disk::default(), |sum, disk| Disk {
+        read_bytes: sum.read_bytes.saturating_add(disk.read_bytes),
+        write_bytes: sum.write_bytes.saturating_add(disk.write_bytes),
+        read_ops: sum.read_ops.saturating_add(disk.read_ops),
+        write_ops: sum.write_ops.saturating_add(disk.write_ops),
+    })
 }
 
 /// All disks together. Bytes of the whole VMM count once, however many files it has as disks.

@@ -1,4 +1,10 @@
+use vtmem_workloads::workload::Workload;
+
 use super::*;
+
+fn during(marks: &[Mark], workload: Workload) -> Result<Difference, String> {
+    difference(marks, workload.begin_mark(), workload.end_mark())
+}
 
 fn line(mark: u8, scale: u64) -> String {
     format!(
@@ -24,7 +30,7 @@ fn marks(lines: &[String]) -> Vec<Mark> {
 #[test]
 fn subtracts_and_sums() {
     let marks = marks(&[line(0x10, 1), line(0x80, 3), line(0x11, 4), line(0x81, 4)]);
-    let reread = difference(&marks, Workload::Reread).unwrap();
+    let reread = during(&marks, Workload::Reread).unwrap();
     assert_eq!(reread.exits.total, 200);
     assert_eq!(
         reread.exits.reasons,
@@ -40,10 +46,13 @@ fn subtracts_and_sums() {
     assert_eq!(reread.disk, disk);
     let tmem = reread.tmem.unwrap();
     assert_eq!((tmem.puts, tmem.doorbells, tmem.flushes), (2 * 4096, 20, 0));
+    // Hits and puts. Of vda the guest asked for 2 pages, of vdb for 2 each way; what the host made of that does not count.
+    assert_eq!(tmem.pages_copied, 2 * 4096 + 20);
+    assert_eq!(reread.pages_moved, 2 * 4096 + 20 + 2 + 4);
     assert_eq!((tmem.stored_pages, tmem.stored_bytes), (30, 3 * 4096));
     assert_eq!(reread.host_peak_bytes, Some(3 * 8192));
     assert_eq!(
-        difference(&marks, Workload::Scan).unwrap().disk,
+        during(&marks, Workload::Scan).unwrap().disk,
         Disk::default()
     );
 }
@@ -52,7 +61,7 @@ fn subtracts_and_sums() {
 fn no_device_and_no_cgroup_is_fine() {
     let text = r#"{"mark":16,"exits":{"total":1},"disks":[],"tmem":null,"host_memory":null}
 {"mark":128,"exits":{"total":2},"disks":[],"tmem":null,"host_memory":null}"#;
-    let found = difference(&parse(text).unwrap(), Workload::Reread).unwrap();
+    let found = during(&parse(text).unwrap(), Workload::Reread).unwrap();
     assert_eq!(
         (found.tmem, found.host_peak_bytes, found.exits.total),
         (None, None, 1)
@@ -73,7 +82,7 @@ fn bytes_of_the_whole_vmm_count_once() {
         r#"{{"mark":16,"exits":{{}},"disks":[],"tmem":null,"host_memory":null}}
 {{"mark":128,"exits":{{}},"disks":[{disks}],"tmem":null,"host_memory":null}}"#
     );
-    let found = difference(&parse(&text).unwrap(), Workload::Reread).unwrap();
+    let found = during(&parse(&text).unwrap(), Workload::Reread).unwrap();
     let disk = Disk {
         read_bytes: 70,
         write_bytes: 80,
@@ -85,7 +94,7 @@ fn bytes_of_the_whole_vmm_count_once() {
 
 #[test]
 fn unfinished_and_backward_runs_are_errors() {
-    let wrong = |lines: &[String]| difference(&marks(lines), Workload::Reread).unwrap_err();
+    let wrong = |lines: &[String]| during(&marks(lines), Workload::Reread).unwrap_err();
     assert!(wrong(&[]).contains("begin"));
     assert!(wrong(&[line(0x10, 1)]).contains("end"));
     assert!(wrong(&[line(0x80, 1), line(0x10, 2)]).contains("before"));

@@ -1,8 +1,9 @@
 //! `vtmem compare`: the same work under four disk settings, and what it cost.
 //!
-//! Each mode gets a fresh guest ([`guest`]), on this host one after the other ([`kvm`]), or in labs side by side
-//! ([`lab`]). What the guest prints ([`console`]) and what the VMM notes at the guest's marks ([`marks`]) makes a mode's
-//! [`outcome`]; all of them make the [`result`], which is shown as a [`table`] and as an [`html`] page.
+//! Each mode, and each [`policy`], gets a fresh guest ([`guest`]), on this host one after the other ([`kvm`]), or in labs side by side
+//! ([`lab`]). What the guest prints ([`console`]) and what the VMM notes at the guest's marks ([`marks`]) makes its
+//! [`outcome`]; all of them make the [`result`], which is shown as a [`table`] and as an
+//! [`html`] page, both of which say what the [`mechanisms`] of tmem did and what each one buys.
 
 pub mod cgroup;
 pub mod chart;
@@ -12,8 +13,10 @@ pub mod html;
 pub mod kvm;
 pub mod lab;
 pub mod marks;
+pub mod mechanisms;
 pub mod mode;
 pub mod outcome;
+pub mod policy;
 pub mod progress;
 pub mod quantity;
 pub mod result;
@@ -22,7 +25,7 @@ pub mod table;
 
 use vtmem_workloads::workload::Workload;
 
-use mode::Mode;
+use policy::Variant;
 use result::{Comparison, SCHEMA};
 
 /// What is compared, and how much of everything there is.
@@ -30,8 +33,8 @@ use result::{Comparison, SCHEMA};
 pub struct Settings {
     /// Workloads to run in each guest, in this order.
     pub workloads: Vec<Workload>,
-    /// Modes, one guest each.
-    pub modes: Vec<Mode>,
+    /// Modes, and tmem with something switched off; one guest each.
+    pub variants: Vec<Variant>,
     /// Memory of each guest, in bytes.
     pub guest_mem: u64,
     /// Host memory for each guest besides, in bytes.

@@ -1,11 +1,12 @@
 use super::*;
+use crate::compare::mode::Mode;
 
 const WORKLOADS: [Workload; 2] = [Workload::Reread, Workload::Swap];
 
 fn settings() -> Settings {
     Settings {
         workloads: WORKLOADS.to_vec(),
-        modes: vec![Mode::Tmem],
+        variants: vec![Variant::from(Mode::Tmem)],
         guest_mem: 128 << 20,
         host_mem: 64 << 20,
         seed: 7,
@@ -66,7 +67,7 @@ fn heard(events: impl IntoIterator<Item = Event>) -> Heard {
 fn outcome(heard: &Heard, marks: &str, end: Option<&str>) -> ModeOutcome {
     let mut console = Console::default();
     console.feed(b"one\ntwo\n");
-    heard.outcome(&settings(), Mode::Tmem, marks, end, &console)
+    heard.outcome(&settings(), Variant::from(Mode::Tmem), marks, end, &console)
 }
 
 #[test]

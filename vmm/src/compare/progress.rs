@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::console::Event;
-use super::mode::Mode;
+use super::policy::Variant;
 
 /// Where progress goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +43,10 @@ enum Form {
     Events,
 }
 
-/// One mode's bar.
+/// One guest's bar.
 #[derive(Debug)]
 pub struct Bar {
-    mode: Mode,
+    variant: Variant,
     bar: ProgressBar,
     workloads: usize,
     finished: AtomicUsize,
@@ -90,17 +90,17 @@ impl Bars {
         }
     }
 
-    /// Adds the bar of `mode`, whose guest runs `workloads` workloads.
-    pub fn add(&self, mode: Mode, workloads: usize) -> Bar {
+    /// Adds the bar of `variant`, whose guest runs `workloads` workloads.
+    pub fn add(&self, variant: Variant, workloads: usize) -> Bar {
         self.shared.total.fetch_add(workloads, Ordering::Relaxed);
         self.shared.bar.inc_length(workloads as u64);
         let bar = ProgressBar::new(workloads as u64);
         let bar = self.shown.insert_before(&self.shared.bar, bar);
         bar.set_style(style("{prefix:>12} [{bar:24}] {pos}/{len} {wide_msg}"));
-        bar.set_prefix(mode.name());
+        bar.set_prefix(variant.label());
         bar.set_message("waiting");
         Bar {
-            mode,
+            variant,
             bar,
             workloads,
             finished: AtomicUsize::new(0),
@@ -135,7 +135,7 @@ impl Bar {
                 self.count(1);
                 self.say(&format!("{workload} done"));
             }
-            Event::Passed(..) => {}
+            Event::Passed(..) | Event::Counted(..) => {}
             Event::Failed(Some(workload), why) => {
                 self.count(1);
                 self.say(&format!("{workload} failed: {why}"));
@@ -171,7 +171,7 @@ impl Bar {
                 shared.done.load(Ordering::Relaxed),
                 shared.total.load(Ordering::Relaxed),
                 shared.start.elapsed().as_secs(),
-                self.mode
+                self.variant
             );
         }
     }

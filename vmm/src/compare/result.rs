@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use vtmem_workloads::driver::Counters;
 use vtmem_workloads::workload::Workload;
 
 use super::mode::Mode;
+use super::policy::{Policy, Variant};
 
 /// Version of the JSON file's form.
 pub const SCHEMA: u32 = 1;
@@ -39,6 +41,9 @@ pub struct Run {
     pub workload: String,
     /// [`Mode::name`].
     pub mode: String,
+    /// [`Policy::name`] of what was switched off; none if nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// Time that the workload took.
     pub seconds: f64,
     /// Reads, writes or searches.
@@ -49,6 +54,11 @@ pub struct Run {
     pub bytes_corrupt: u64,
     /// KVM's own count of the guest's exits.
     pub exits: Exits,
+    /// Pages of 4 KiB that went between the guest and anything behind it: what it read from its disks and wrote to them,
+    /// whatever the host made of that, and what was put or got.
+    pub pages_moved: u64,
+    /// Exits for 1000 of those pages; none if there were none.
+    pub exits_per_1000_pages: Option<f64>,
     /// What the disks did, as the host's block layer counts it where it does.
     pub disk: Disk,
     /// The most host memory in use until the workload's end: the guest's RAM, the VMM, its page cache and the pool.
@@ -75,6 +85,11 @@ pub struct Phase {
     pub bytes_corrupt: u64,
     /// KVM's own count of the guest's exits.
     pub exits: Exits,
+    /// Pages of 4 KiB that went between the guest and anything behind it: what it read from its disks and wrote to them,
+    /// whatever the host made of that, and what was put or got.
+    pub pages_moved: u64,
+    /// Exits for 1000 of those pages; none if there were none.
+    pub exits_per_1000_pages: Option<f64>,
     /// What the disks did.
     pub disk: Disk,
     /// What the device counted; none without one.
@@ -115,12 +130,24 @@ pub struct Tmem {
     pub gets: u64,
     /// Gets that were answered with a page.
     pub hits: u64,
+    /// Pages copied from the guest or to it: puts that were not refused, and hits.
+    pub pages_copied: u64,
     /// Flushes of pages, ranges and objects.
     pub flushes: u64,
     /// Descriptor chains that carried all of these.
     pub chains: u64,
     /// Doorbells of the put queue: how often puts and flushes left the guest.
     pub doorbells: u64,
+    /// Doorbells of the get queue, each of which is an exit: gets, and puts and flushes that could not wait.
+    pub get_exits: u64,
+    /// Pages that were read and that the guest knew not to be in the host: misses without an exit.
+    pub misses_in_guest: u64,
+    /// Flushes of what the guest knew not to be in the host: without an exit.
+    pub flushes_in_guest: u64,
+    /// Reclaimed pages that the guest held not to be worth a copy.
+    pub puts_declined: u64,
+    /// Pages among the gets that were fetched ahead, with a page that was read alone.
+    pub gets_ahead: u64,
     /// Ephemeral pages given up for newer ones.
     pub evictions: u64,
     /// Pages in the pool at the end.
@@ -129,12 +156,45 @@ pub struct Tmem {
     pub stored_bytes: u64,
 }
 
+impl Run {
+    /// Which guest of the comparison it was; none if this version does not know it.
+    pub fn variant(&self) -> Option<Variant> {
+        let policy = match &self.policy {
+            Some(name) => Some(Policy::from_name(name)?),
+            None => None,
+        };
+        Some(Variant {
+            mode: Mode::from_name(&self.mode)?,
+            policy,
+        })
+    }
+}
+
+impl Tmem {
+    /// Adds what the guest's driver counted.
+    pub fn with_driver(self, driver: Counters) -> Self {
+        Self {
+            misses_in_guest: driver.misses_local,
+            flushes_in_guest: driver.flushes_local,
+            puts_declined: driver.puts_unworthy,
+            gets_ahead: driver.gets_ahead,
+            ..self
+        }
+    }
+}
+
+/// Exits for 1000 pages, to two digits; none for no pages.
+pub fn exits_per_1000_pages(exits: u64, pages: u64) -> Option<f64> {
+    let exact = exits as f64 * 1000.0 / pages as f64;
+    (pages > 0).then(|| (exact * 100.0).round() / 100.0)
+}
+
 impl Comparison {
-    /// The result of `workload` under `mode`.
-    pub fn run(&self, workload: Workload, mode: Mode) -> Option<&Run> {
-        self.runs
-            .iter()
-            .find(|run| run.workload == workload.name() && run.mode == mode.name())
+    /// The result of `workload` under a mode, or another variant.
+    pub fn run(&self, workload: Workload, variant: impl Into<Variant>) -> Option<&Run> {
+        let variant = variant.into();
+        let is = |run: &&Run| run.workload == workload.name() && run.variant() == Some(variant);
+        self.runs.iter().find(is)
     }
 
     /// Bytes verified in all runs.
@@ -160,8 +220,22 @@ impl Comparison {
 
     /// Modes that have a run, in their usual order.
     pub fn modes(&self) -> Vec<Mode> {
-        let ran = |m: &Mode| self.runs.iter().any(|run| run.mode == m.name());
+        let ran = |m: &Mode| {
+            self.runs
+                .iter()
+                .any(|run| run.variant() == Some(Variant::from(*m)))
+        };
         Mode::ALL.into_iter().filter(ran).collect()
+    }
+
+    /// Mechanisms that were switched off in a run, in their usual order.
+    pub fn policies(&self) -> Vec<Policy> {
+        let ran = |p: &Policy| {
+            self.runs
+                .iter()
+                .any(|run| run.variant() == Some(Variant::without(*p)))
+        };
+        Policy::ALL.into_iter().filter(ran).collect()
     }
 
     /// Takes over another comparison's runs and problems.
@@ -175,7 +249,8 @@ impl Comparison {
         self.runs.sort_by_key(|run| {
             (
                 Workload::from_name(&run.workload),
-                Mode::from_name(&run.mode),
+                run.policy.is_some(),
+                run.variant(),
             )
         });
     }

@@ -10,6 +10,12 @@ pub(crate) fn sample() -> Comparison {
                 puts: 40_000,
                 gets: 30_000,
                 hits: 29_000,
+                pages_copied: 69_000,
+                get_exits: 1_500,
+                misses_in_guest: 7_000,
+                flushes_in_guest: 90,
+                puts_declined: 500,
+                gets_ahead: 60,
                 chains: 2_000,
                 doorbells: 1_000,
                 stored_pages: 20_000,
@@ -19,6 +25,7 @@ pub(crate) fn sample() -> Comparison {
             runs.push(Run {
                 workload: workload.name().to_owned(),
                 mode: mode.name().to_owned(),
+                policy: None,
                 seconds: factor as f64 * 0.75,
                 operations: 65_536,
                 bytes_verified: 268_435_456,
@@ -30,6 +37,8 @@ pub(crate) fn sample() -> Comparison {
                         ("io".to_owned(), factor * 5_000),
                     ]),
                 },
+                pages_moved: factor * 50_000,
+                exits_per_1000_pages: exits_per_1000_pages(factor * 10_000, factor * 50_000),
                 disk: Disk {
                     read_bytes: factor * 30_000_000,
                     write_bytes: factor * 1_000_000,
@@ -52,6 +61,53 @@ pub(crate) fn sample() -> Comparison {
         runs,
         problems: Vec::new(),
     }
+}
+
+/// The same, and every policy takes three times the exits and twice the time of tmem as it is.
+pub(crate) fn sample_with_policies() -> Comparison {
+    let mut comparison = sample();
+    for workload in Workload::ALL {
+        let whole = comparison.run(workload, Mode::Tmem).unwrap().clone();
+        for policy in Policy::ALL {
+            let mut run = whole.clone();
+            run.policy = Some(policy.name().to_owned());
+            run.exits.total *= 3;
+            run.seconds *= 2.0;
+            comparison.runs.push(run);
+        }
+    }
+    comparison.sort();
+    comparison
+}
+
+#[test]
+fn runs_with_a_policy_follow_those_without() {
+    let comparison = sample_with_policies();
+    let labels: Vec<_> = comparison.runs[..9]
+        .iter()
+        .map(|run| run.variant().unwrap().label())
+        .collect();
+    assert_eq!(
+        labels[..5],
+        ["none", "writethrough", "writeback", "tmem", "no-presence"]
+    );
+    assert_eq!(comparison.modes(), Mode::ALL);
+    assert_eq!(comparison.policies(), Policy::ALL);
+    let json = comparison.to_json();
+    assert_eq!(
+        serde_json::from_str::<Comparison>(&json).unwrap(),
+        comparison
+    );
+    assert_eq!(
+        json.matches(r#""policy": "no-batches""#).count(),
+        Workload::ALL.len()
+    );
+}
+
+#[test]
+fn exits_for_1000_pages_have_two_digits() {
+    assert_eq!(exits_per_1000_pages(1, 3), Some(333.33));
+    assert_eq!(exits_per_1000_pages(5, 0), None);
 }
 
 #[test]

@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 
+use vtmem_workloads::workload::Workload;
+
+use super::mechanisms;
 use super::mode::Mode;
 use super::quantity::{bytes, count, seconds};
 use super::result::{Comparison, Run};
 
-const HEADINGS: [&str; 9] = [
+const HEADINGS: [&str; 10] = [
     "",
     "seconds",
     "vs none",
@@ -14,45 +17,80 @@ const HEADINGS: [&str; 9] = [
     "written",
     "disk ops",
     "exits",
+    "per 1000 pages",
     "host peak",
     "tmem hits",
 ];
 
-/// Lays a comparison out as text, one block for each workload.
+/// Lays a comparison out as text, one block for each workload; then what tmem did, and what each of its mechanisms buys.
 pub fn render(comparison: &Comparison) -> String {
-    let mut rows = vec![HEADINGS.map(str::to_owned)];
-    for workload in comparison.workloads() {
-        let mut heading = [const { String::new() }; HEADINGS.len()];
-        heading[0] = workload.name().to_owned();
-        rows.push(heading);
+    let modes = |workload| {
         let none = comparison.run(workload, Mode::None);
-        let modes = comparison.modes();
-        rows.extend(
-            modes
-                .iter()
-                .filter_map(|m| comparison.run(workload, *m))
-                .map(|r| row(r, none)),
-        );
+        let modes = comparison.modes().into_iter();
+        let runs = modes.filter_map(move |mode| comparison.run(workload, mode));
+        runs.map(|run| row(run, none).to_vec()).collect()
+    };
+    let mut text = lay_out(&blocks(comparison, &HEADINGS, modes));
+    let work = |workload| mechanisms::work_rows(comparison, workload);
+    let work = blocks(comparison, mechanisms::WORK, work);
+    if work.len() > 1 {
+        text += "\nWhat tmem did; \"inside\" took no exit:\n";
+        text += &lay_out(&work);
     }
-    let mut widths = [0; HEADINGS.len()];
-    for row in &rows {
+    let policies = |workload| mechanisms::policy_rows(comparison, workload);
+    let policies = blocks(comparison, mechanisms::POLICIES, policies);
+    if policies.len() > 1 {
+        text += "\nWhat each mechanism buys: tmem with it switched off, in proportion to all on:\n";
+        text += &lay_out(&policies);
+    }
+    let _ = writeln!(text, "\n{}", verdict(comparison));
+    for problem in &comparison.problems {
+        let _ = writeln!(text, "problem: {problem}");
+    }
+    text
+}
+
+/// The headings' row, and then a block of rows for each workload that has some.
+fn blocks(
+    comparison: &Comparison,
+    headings: &[&str],
+    rows_of: impl Fn(Workload) -> Vec<Vec<String>>,
+) -> Vec<Vec<String>> {
+    let mut rows = vec![headings.iter().map(|&heading| heading.to_owned()).collect()];
+    for workload in comparison.workloads() {
+        let block = rows_of(workload);
+        if block.is_empty() {
+            continue;
+        }
+        rows.push(vec![workload.name().to_owned()]);
+        rows.extend(block.into_iter().map(|mut row| {
+            row[0].insert_str(0, "  ");
+            row
+        }));
+    }
+    rows
+}
+
+/// Aligns columns; the first to the left, the others to the right.
+fn lay_out(rows: &[Vec<String>]) -> String {
+    let mut widths = vec![0; rows.iter().map(Vec::len).max().unwrap_or(0)];
+    for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
     }
     let mut text = String::new();
     for row in rows {
-        let mut line = format!("{:<1$}", row[0], widths[0]);
-        for (cell, width) in row.iter().zip(widths).skip(1) {
+        let mut line = String::new();
+        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
             // Writing to a string cannot fail.
-            let _ = write!(line, "  {cell:>width$}");
+            let _ = match column {
+                0 => write!(line, "{cell:<width$}"),
+                _ => write!(line, "  {cell:>width$}"),
+            };
         }
         text.push_str(line.trim_end());
         text.push('\n');
-    }
-    let _ = writeln!(text, "\n{}", verdict(comparison));
-    for problem in &comparison.problems {
-        let _ = writeln!(text, "problem: {problem}");
     }
     text
 }
@@ -63,7 +101,7 @@ fn row(run: &Run, none: Option<&Run>) -> [String; HEADINGS.len()] {
         .tmem
         .map(|tmem| format!("{} of {}", count(tmem.hits), count(tmem.gets)));
     [
-        format!("  {}", run.mode),
+        run.mode.clone(),
         seconds(run.seconds),
         ratio
             .map(|none| speed(none.seconds / run.seconds))
@@ -72,6 +110,9 @@ fn row(run: &Run, none: Option<&Run>) -> [String; HEADINGS.len()] {
         bytes(run.disk.write_bytes),
         count(run.disk.read_ops + run.disk.write_ops),
         count(run.exits.total),
+        run.exits_per_1000_pages
+            .map(|exits| count(exits.round() as u64))
+            .unwrap_or_default(),
         bytes(run.host_peak_bytes),
         tmem.unwrap_or_default(),
     ]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::compare::result::tests::sample;
+use crate::compare::result::tests::{sample, sample_with_policies};
 
 #[test]
 fn every_run_has_an_aligned_row() {
@@ -8,7 +8,7 @@ fn every_run_has_an_aligned_row() {
         text.lines()
             .filter(|line| line.starts_with("  tmem"))
             .count(),
-        4,
+        5,
         "{text}"
     );
     assert!(text.contains("reread\n"), "{text}");
@@ -22,6 +22,15 @@ fn every_run_has_an_aligned_row() {
         text.lines().all(|line| line.chars().count() <= 120),
         "{text}"
     );
+}
+
+#[test]
+fn what_each_mechanism_buys_is_shown_when_it_was_measured() {
+    assert!(!render(&sample()).contains("buys"));
+    let text = render(&sample_with_policies());
+    let buys = text.split_once("What each mechanism buys").unwrap().1;
+    assert_eq!(buys.matches("no-windows").count(), Workload::ALL.len());
+    assert!(buys.contains("x2.00") && buys.contains("x3.00"), "{text}");
 }
 
 #[test]
