@@ -27,6 +27,18 @@ pub const CASES: &[Case] = &[
         alone: false,
         run: source,
     },
+    Case {
+        name: "compare::what_is_read_in_order_comes_in_windows",
+        needs_guests: true,
+        alone: false,
+        run: sequential,
+    },
+    Case {
+        name: "compare::each_mechanism_buys_something",
+        needs_guests: true,
+        alone: false,
+        run: policies,
+    },
 ];
 
 /// Runs `vtmem compare` with `args`; returns the JSON that it wrote.
@@ -50,8 +62,18 @@ fn find<'a>(json: &'a Value, workload: &str, mode: &str) -> &'a Value {
         .as_array()
         .expect("runs")
         .iter()
-        .find(|run| run["workload"] == workload && run["mode"] == mode)
+        .find(|run| run["workload"] == workload && run["mode"] == mode && run["policy"].is_null())
         .unwrap_or_else(|| panic!("no run of {workload} under {mode} in {json}"))
+}
+
+fn find_policy<'a>(json: &'a Value, workload: &str, policy: &str) -> &'a Value {
+    let runs = json["runs"].as_array().expect("runs");
+    let mut named = runs
+        .iter()
+        .filter(|run| run["workload"] == workload && run["policy"] == policy);
+    named
+        .next()
+        .unwrap_or_else(|| panic!("no run of {workload} with {policy} in {json}"))
 }
 
 /// A pass of a run.
@@ -176,5 +198,70 @@ fn source() {
     assert!(
         tmem <= 0.6 * none,
         "the second search took {tmem} s with tmem, {none} s without"
+    );
+}
+
+fn sequential() {
+    let json = parsed(&compare(&[
+        "--workload",
+        "sequential",
+        "--mode",
+        "tmem",
+        "--policy",
+        "no-get-ahead,no-windows",
+    ]));
+    let run = find(&json, "sequential", "tmem");
+    assert_eq!(number(run, "bytes_corrupt"), 0.0);
+    let warm = phase(run, "warm");
+    let (exits, hits) = (number(warm, "tmem.get_exits"), number(warm, "tmem.hits"));
+    assert!(hits > 20_000.0 && exits <= hits / 24.0, "{warm}");
+    // Page by page, through a mapping that the kernel does not read ahead for.
+    let mapped = phase(run, "mapped");
+    let (exits, hits) = (
+        number(mapped, "tmem.get_exits"),
+        number(mapped, "tmem.hits"),
+    );
+    assert!(hits > 2_500.0 && exits <= hits / 16.0, "{mapped}");
+
+    for (policy, pass) in [("no-get-ahead", "mapped"), ("no-windows", "warm")] {
+        let run = find_policy(&json, "sequential", policy);
+        assert_eq!(number(run, "bytes_corrupt"), 0.0);
+        let pass = phase(run, pass);
+        let (exits, hits) = (number(pass, "tmem.get_exits"), number(pass, "tmem.hits"));
+        assert!(hits > 2_500.0 && exits >= hits, "{policy}: {pass}");
+    }
+}
+
+/// With a mechanism off, what it is there for gets worse, and no byte wrong.
+fn policies() {
+    let off = "no-presence,no-admission,no-batches";
+    let json = parsed(&compare(&[
+        "--workload",
+        "scan",
+        "--mode",
+        "tmem",
+        "--policy",
+        off,
+    ]));
+    let all_on = find(&json, "scan", "tmem");
+    let figure = |policy, path| {
+        let run = find_policy(&json, "scan", policy);
+        assert_eq!(number(run, "bytes_corrupt"), 0.0, "{run}");
+        number(run, path)
+    };
+    let pages = number(all_on, "bytes_verified") / 4096.0;
+    // Everything that is read was never stored: each window is asked for in vain.
+    assert_eq!(number(all_on, "tmem.get_exits"), 0.0);
+    assert!(figure("no-presence", "tmem.get_exits") > pages / 64.0);
+    assert!(figure("no-presence", "tmem.gets") > 0.95 * pages);
+    assert!(number(all_on, "tmem.misses_in_guest") > 0.95 * pages);
+    // Everything that reclaim drops is copied: all but what still fits into the guest.
+    assert!(figure("no-admission", "tmem.puts") > 0.5 * pages);
+    assert!(number(all_on, "tmem.puts_declined") > 0.5 * pages);
+    // Few puts, but each rings.
+    let rings = figure("no-batches", "tmem.doorbells");
+    assert!(
+        rings > figure("no-batches", "tmem.puts") * 0.9,
+        "{rings} doorbells"
     );
 }
