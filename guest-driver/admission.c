@@ -21,6 +21,7 @@
  * evidence, and a lost update costs nothing but a little of it.
  */
 #include <linux/hash.h>
+#include <linux/log2.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -65,9 +66,10 @@ MODULE_PARM_DESC(admission, "Which reclaimed pages are put: always, second-chanc
 
 /*
  * Ghosts: of each page that left without being put, 16 bits of its hash, four in a
- * bucket, the oldest goes. As many as the guest has pages, so one that comes
- * back within about the guest's memory is recognized; a page that was never here
- * is taken for one by chance 1 time in 16384.
+ * bucket, the oldest goes. Twice as many as the guest has pages at least, 1/1024 to
+ * 1/512 of its memory: a page is recognized that comes back after others of about
+ * twice the guest's memory. One that was never here is taken for one by chance 1
+ * time in 16384.
  */
 #define VTMEM_GHOSTS		4
 
@@ -285,10 +287,10 @@ static int vtmem_admission_of_host(struct virtio_device *vdev)
 
 int vtmem_admission_init(struct virtio_device *vdev)
 {
-	u64 ghosts = max_t(u64, totalram_pages(), 1 << 12);
+	u64 ghosts = max_t(u64, 2 * totalram_pages(), 1 << 12);
 
 	vtmem_adm.host = vtmem_admission_of_host(vdev);
-	vtmem_adm.ghost_bits = ilog2(ghosts / VTMEM_GHOSTS);
+	vtmem_adm.ghost_bits = ilog2(roundup_pow_of_two(ghosts / VTMEM_GHOSTS));
 	vtmem_adm.ghosts = kvcalloc(1UL << vtmem_adm.ghost_bits,
 				    sizeof(*vtmem_adm.ghosts), GFP_KERNEL);
 	if (!vtmem_adm.ghosts)

@@ -17,15 +17,19 @@
  *
  * Blocks of 64 pages, 24 bytes each, live in buckets of a table that is allocated at
  * probe: nothing is allocated later. That is 3 bits for each page of a block that is
- * held as a whole, and 24 bytes for a page on its own. Where a bucket is full, the block
- * with the fewest pages goes, and the caller flushes its pages from the host.
+ * held as a whole, and 24 bytes for a page on its own; 1/128 of memory has a block for
+ * each page of memory, and more, so that a tree of small files fits. Where a bucket is
+ * full, the block with the fewest pages goes, and the caller flushes its pages from the
+ * host.
  *
  * Locks: those of buckets, innermost of all, interrupts off.
  */
 #include <linux/bitmap.h>
 #include <linux/hash.h>
+#include <linux/kernel.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/overflow.h>
 #include <linux/slab.h>
 
 #include "vtmem.h"
@@ -38,7 +42,7 @@
 
 static unsigned int vtmem_presence_kb;
 module_param_named(presence_kb, vtmem_presence_kb, uint, 0444);
-MODULE_PARM_DESC(presence_kb, "Size of the presence index in KiB (default: 1/256 of memory)");
+MODULE_PARM_DESC(presence_kb, "Size of the presence index in KiB (default: 1/128 of memory)");
 
 static bool vtmem_presence_on = true;
 module_param_named(presence, vtmem_presence_on, bool, 0444);
@@ -57,7 +61,7 @@ struct vtmem_bucket {
 
 static struct {
 	struct vtmem_bucket *buckets;
-	unsigned int bits;
+	unsigned int nr;
 	spinlock_t lock[VTMEM_PRESENCE_LOCKS];	/* buckets, by number */
 	/* Blocks in use, by hash of their object. */
 	atomic_t *objects;
@@ -74,7 +78,7 @@ static unsigned int vtmem_bucket_of(u32 pool, u64 object, u32 number)
 {
 	u64 key = (object + ((u64)pool << 40)) * GOLDEN_RATIO_64 + number;
 
-	return hash_64(key, vtmem_presence.bits);
+	return reciprocal_scale(hash_64(key, 32), vtmem_presence.nr);
 }
 
 static spinlock_t *vtmem_bucket_lock(unsigned int bucket)
@@ -242,11 +246,6 @@ static bool vtmem_presence_clear_block(u32 pool, u64 object, u32 number, u64 mas
 	return any;
 }
 
-static unsigned int vtmem_nr_buckets(void)
-{
-	return 1U << vtmem_presence.bits;
-}
-
 /* The bits of the block that are pages first to last of its object. */
 static u64 vtmem_block_overlap(u32 number, u64 first, u64 last)
 {
@@ -265,7 +264,7 @@ static bool vtmem_presence_sweep(u32 pool, u64 object, u64 first, u64 last)
 	unsigned int bucket, i;
 	bool any = false;
 
-	for (bucket = 0; bucket < vtmem_nr_buckets(); bucket++) {
+	for (bucket = 0; bucket < vtmem_presence.nr; bucket++) {
 		struct vtmem_block *b = vtmem_presence.buckets[bucket].block;
 		unsigned long flags;
 
@@ -301,7 +300,7 @@ bool vtmem_presence_clear(const struct vtmem_key *key, u64 nr)
 	end = min_t(u64, last / VTMEM_BLOCK_PAGES, U32_MAX);
 	if (number > end)
 		return false;
-	if (end - number > vtmem_nr_buckets() / 4)
+	if (end - number > vtmem_presence.nr / 4)
 		return vtmem_presence_sweep(key->pool, key->object, first, last);
 	for (; number <= end; number++)
 		any |= vtmem_presence_clear_block(key->pool, key->object, number,
@@ -314,7 +313,7 @@ void vtmem_presence_forget(u32 pool)
 {
 	unsigned int bucket, i;
 
-	for (bucket = 0; bucket < vtmem_nr_buckets(); bucket++) {
+	for (bucket = 0; bucket < vtmem_presence.nr; bucket++) {
 		struct vtmem_block *b = vtmem_presence.buckets[bucket].block;
 
 		spin_lock_irq(vtmem_bucket_lock(bucket));
@@ -333,7 +332,7 @@ u64 vtmem_presence_pages(void)
 
 u64 vtmem_presence_bytes(void)
 {
-	return sizeof(struct vtmem_bucket) << vtmem_presence.bits;
+	return array_size(sizeof(struct vtmem_bucket), vtmem_presence.nr);
 }
 
 int vtmem_presence_init(void)
@@ -342,12 +341,12 @@ int vtmem_presence_init(void)
 	unsigned int i;
 
 	if (!size)
-		size = (u64)totalram_pages() * PAGE_SIZE / 256;
+		size = (u64)totalram_pages() * PAGE_SIZE / 128;
 	size = clamp_t(u64, size, 64 << 10, 1 << 30);
-	vtmem_presence.bits = ilog2(size / sizeof(struct vtmem_bucket));
+	vtmem_presence.nr = size / sizeof(struct vtmem_bucket);
 	for (i = 0; i < VTMEM_PRESENCE_LOCKS; i++)
 		spin_lock_init(&vtmem_presence.lock[i]);
-	vtmem_presence.buckets = kvcalloc(vtmem_nr_buckets(),
+	vtmem_presence.buckets = kvcalloc(vtmem_presence.nr,
 					  sizeof(struct vtmem_bucket), GFP_KERNEL);
 	vtmem_presence.objects = kvcalloc(1 << VTMEM_OBJECTS_BITS,
 					  sizeof(atomic_t), GFP_KERNEL);

@@ -221,14 +221,14 @@ fn sequential() {
         number(mapped, "tmem.get_exits"),
         number(mapped, "tmem.hits"),
     );
-    assert!(hits > 2_500.0 && exits <= hits / 16.0, "{mapped}");
+    assert!(hits > 500.0 && exits <= hits / 16.0, "{mapped}");
 
     for (policy, pass) in [("no-get-ahead", "mapped"), ("no-windows", "warm")] {
         let run = find_policy(&json, "sequential", policy);
         assert_eq!(number(run, "bytes_corrupt"), 0.0);
         let pass = phase(run, pass);
         let (exits, hits) = (number(pass, "tmem.get_exits"), number(pass, "tmem.hits"));
-        assert!(hits > 2_500.0 && exits >= hits, "{policy}: {pass}");
+        assert!(hits > 500.0 && exits >= hits, "{policy}: {pass}");
     }
 }
 

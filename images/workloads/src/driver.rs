@@ -20,6 +20,8 @@ pub struct Counters {
     pub puts_unworthy: u64,
     /// Pages that were fetched ahead with others.
     pub gets_ahead: u64,
+    /// Exits to have what is on the put queue executed at once: no batch or no credit was left.
+    pub drains: u64,
 }
 
 impl Counters {
@@ -38,14 +40,15 @@ impl Counters {
             flushes_local: read("flushes_local")?,
             puts_unworthy: read("puts_unworthy")?,
             gets_ahead: read("gets_ahead")?,
+            drains: read("drains")?,
         })
     }
 
     /// The console line that reports these as the counters at mark number `mark`.
     pub fn line(&self, mark: u8) -> String {
         format!(
-            "{DRIVER_PREFIX}{{\"mark\":{mark},\"misses_local\":{},\"flushes_local\":{},\"puts_unworthy\":{},\"gets_ahead\":{}}}",
-            self.misses_local, self.flushes_local, self.puts_unworthy, self.gets_ahead
+            "{DRIVER_PREFIX}{{\"mark\":{mark},\"misses_local\":{},\"flushes_local\":{},\"puts_unworthy\":{},\"gets_ahead\":{},\"drains\":{}}}",
+            self.misses_local, self.flushes_local, self.puts_unworthy, self.gets_ahead, self.drains
         )
     }
 
@@ -56,6 +59,7 @@ impl Counters {
             flushes_local: self.flushes_local.checked_sub(earlier.flushes_local)?,
             puts_unworthy: self.puts_unworthy.checked_sub(earlier.puts_unworthy)?,
             gets_ahead: self.gets_ahead.checked_sub(earlier.gets_ahead)?,
+            drains: self.drains.checked_sub(earlier.drains)?,
         })
     }
 }

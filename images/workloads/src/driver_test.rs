@@ -12,11 +12,12 @@ fn reads_the_files_and_says_what_it_read() {
         None,
         "one is missing"
     );
+    write("drains", "0\n");
     write("gets_ahead", "7\n");
     let counters = Counters::read_from(directory.path()).unwrap();
     assert_eq!(
         counters.line(16),
-        r#"vtmem-driver: {"mark":16,"misses_local":12,"flushes_local":3,"puts_unworthy":400,"gets_ahead":7}"#
+        r#"vtmem-driver: {"mark":16,"misses_local":12,"flushes_local":3,"puts_unworthy":400,"gets_ahead":7,"drains":0}"#
     );
     let later = Counters {
         misses_local: 20,

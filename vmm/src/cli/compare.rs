@@ -49,7 +49,7 @@ Policies, each a further guest under tmem with one mechanism off, to show what t
   no-windows    each page of a readahead window or swap cluster is an exit of its own
   no-get-ahead  a page that is read alone is fetched alone, even by who reads on in order
 
-Every mode has the guest's memory, --host-mem and 24 MiB for the VMM in one memory cgroup; of
+Every mode has the guest's memory, --host-mem and 32 MiB for the VMM in one memory cgroup; of
 --host-mem the host's page cache gets what it can use, or under tmem the pool.
 
 Exit status: 0 if every run finished and every byte was right, 1 if not, 2 if nothing could be

@@ -65,6 +65,7 @@ struct DriverLine {
     flushes_local: u64,
     puts_unworthy: u64,
     gets_ahead: u64,
+    drains: u64,
 }
 
 impl Console {
@@ -134,6 +135,7 @@ fn counted(json: &str) -> Event {
                 flushes_local: line.flushes_local,
                 puts_unworthy: line.puts_unworthy,
                 gets_ahead: line.gets_ahead,
+                drains: line.drains,
             },
         ),
         Err(_) => Event::Failed(None, format!("malformed counters {json:?}")),

@@ -47,7 +47,7 @@ fn events_can_be_passed_on() {
         "result: {\"workload\":\"scan\"",
         "pass: {\"workload\":\"scan\",\"pass\":1",
     );
-    let driver = r#"vtmem-driver: {"mark":17,"misses_local":1,"flushes_local":2,"puts_unworthy":3,"gets_ahead":4}"#;
+    let driver = r#"vtmem-driver: {"mark":17,"misses_local":1,"flushes_local":2,"puts_unworthy":3,"gets_ahead":4,"drains":5}"#;
     let lines = format!(
         "vtmem-start: swap\n{driver}\n{pass}\n{GOOD}\nvtmem-failure: swap: a: b\nvtmem-failure: x\n"
     );

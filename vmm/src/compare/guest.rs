@@ -20,9 +20,10 @@ use super::policy::Variant;
 use super::stop::{Guarded, Stop};
 use tempfile::NamedTempFile;
 
-/// What a VMM needs for itself, and the kernel on its behalf (page tables, KVM's own tables, sockets, thread stacks): part of
-/// the cgroup's limit besides the guest's RAM and the memory that the modes are compared with.
-pub const VMM_OVERHEAD: u64 = 24 << 20;
+/// What a VMM needs for itself, the kernel on its behalf (page tables, KVM's own tables, sockets, thread stacks), and the
+/// allocator below the pool: part of the cgroup's limit besides the guest's RAM and the memory that the modes are compared
+/// with.
+pub const VMM_OVERHEAD: u64 = 32 << 20;
 
 /// A guest that says nothing for longer hangs.
 const LONGEST_SILENCE: Duration = Duration::from_secs(1800);

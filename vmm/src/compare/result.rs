@@ -148,6 +148,9 @@ pub struct Tmem {
     pub puts_declined: u64,
     /// Pages among the gets that were fetched ahead, with a page that was read alone.
     pub gets_ahead: u64,
+    /// Exits among [`Tmem::get_exits`] to have what is on the put queue executed at once, for no batch or no credit was
+    /// left.
+    pub drains: u64,
     /// Ephemeral pages given up for newer ones.
     pub evictions: u64,
     /// Pages in the pool at the end.
@@ -178,6 +181,7 @@ impl Tmem {
             flushes_in_guest: driver.flushes_local,
             puts_declined: driver.puts_unworthy,
             gets_ahead: driver.gets_ahead,
+            drains: driver.drains,
             ..self
         }
     }
