@@ -73,7 +73,7 @@ MODULE_PARM_DESC(admission, "Which reclaimed pages are put: always, second-chanc
  */
 #define VTMEM_GHOSTS		4
 
-/* Hashes of files that are streams, four in a bucket, the oldest goes. */
+/* Hashes of the inode numbers of files that are streams, four in a bucket, the oldest goes. */
 #define VTMEM_STREAMS_BITS	8
 
 /* What became of pages that were seen once. */
@@ -168,22 +168,26 @@ static u64 *vtmem_stream_bucket(u64 hash)
 
 static bool vtmem_streams(const struct vtmem_key *key)
 {
-	u64 hash = vtmem_file_hash(key);
+	u64 hash = key->object * GOLDEN_RATIO_64;
 
 	return vtmem_bucket_has(vtmem_stream_bucket(hash), hash);
 }
 
-/* A window of the file was read that goes on where others ended, or begins anew. */
-static void vtmem_stream_note(const struct vtmem_key *key, bool goes_on)
+/*
+ * Pages of a file from @index on are going to be read, @goes_on after windows of full size
+ * that ended there. Process context. The pool is not looked at, since the first files of
+ * a file system are read before it has one.
+ */
+void vtmem_admission_stream(u64 object, u64 index, bool goes_on)
 {
-	u64 hash = vtmem_file_hash(key);
+	u64 hash = object * GOLDEN_RATIO_64;
 	u64 *bucket = vtmem_stream_bucket(hash);
 
 	if (vtmem_bucket_has(bucket, hash) == goes_on)
 		return;
 	if (goes_on)
 		vtmem_bucket_add(bucket, hash);
-	else if (key->index)
+	else if (index)
 		vtmem_bucket_remove(bucket, hash);
 }
 
@@ -221,17 +225,16 @@ static void vtmem_evidence_weigh_kept(struct vtmem_evidence *e)
 }
 
 /*
- * @nr pages from @key on are being read, @held of them from the host; @goes_on: after
- * windows of full size that ended there. Process context; folios are locked.
+ * @nr pages from @key on are being read, @held of them from the host. Process context;
+ * folios are locked.
  */
 void vtmem_admission_read(const struct vtmem_key *key, unsigned int nr,
-			  const unsigned long *held, bool goes_on)
+			  const unsigned long *held)
 {
 	struct vtmem_key page = *key;
 	struct vtmem_evidence *e;
 	unsigned int i;
 
-	vtmem_stream_note(key, goes_on);
 	e = vtmem_evidence_of(key);
 	for (i = 0; i < nr; i++) {
 		page.index = key->index + i;

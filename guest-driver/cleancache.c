@@ -114,6 +114,23 @@ static bool vtmem_cc_goes_on(struct address_space *mapping, pgoff_t index,
 }
 
 /*
+ * A window of nr pages is going to be read, of a file system that takes part or will do
+ * when its pool is made: evidence for admission. Process context.
+ */
+void vtmem_cc_note(struct address_space *mapping, pgoff_t index, unsigned int nr)
+{
+	struct inode *inode = mapping->host;
+	bool known;
+
+	rcu_read_lock();
+	known = S_ISREG(inode->i_mode) && vtmem_mount_known(inode->i_sb);
+	rcu_read_unlock();
+	if (known)
+		vtmem_admission_stream(inode->i_ino, index,
+				       vtmem_cc_goes_on(mapping, index, nr));
+}
+
+/*
  * Fill those of the nr folios from index on that the host holds, and set their bits in
  * held. The caller has locked them, and added them to the page cache for reading.
  * Interrupts are off during each exit, for 64 folios; where none can be there,
@@ -177,7 +194,7 @@ void vtmem_cc_get(struct address_space *mapping, pgoff_t index, unsigned int nr,
 		vtmem_sync_end(vt, flags);
 	}
 	key.index = index;
-	vtmem_admission_read(&key, nr, held, vtmem_cc_goes_on(mapping, index, nr));
+	vtmem_admission_read(&key, nr, held);
 	atomic64_add(gets, &m->gets);
 	atomic64_add(hits, &m->hits);
 	rcu_read_unlock();

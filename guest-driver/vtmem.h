@@ -207,6 +207,7 @@ u64 vtmem_staged_pages(struct vtmem *vt);
 int vtmem_cleancache_init(struct vtmem *vt);
 void vtmem_cleancache_exit(void);
 bool vtmem_cc_wants(struct inode *inode);
+void vtmem_cc_note(struct address_space *mapping, pgoff_t index, unsigned int nr);
 void vtmem_cc_get(struct address_space *mapping, pgoff_t index, unsigned int nr,
 		  unsigned long *held);
 unsigned int vtmem_cc_ahead(struct inode *inode, pgoff_t index);
@@ -234,8 +235,9 @@ unsigned int vtmem_ahead_wanted(const struct vtmem_key *key);
 void vtmem_ahead_fetched(const struct vtmem_key *key, unsigned int nr);
 
 /* admission.c */
+void vtmem_admission_stream(u64 object, u64 index, bool goes_on);
 void vtmem_admission_read(const struct vtmem_key *key, unsigned int nr,
-			  const unsigned long *held, bool goes_on);
+			  const unsigned long *held);
 bool vtmem_admission_put(const struct vtmem_key *key, bool workingset);
 void vtmem_admission_evicted(const struct vtmem_key *key, u64 nr);
 int vtmem_admission_init(struct virtio_device *vdev);

@@ -183,16 +183,18 @@ static void vtmem_read_pages(struct readahead_control *rac)
 	struct address_space *mapping = rac->mapping;
 	unsigned int nr, i, end;
 	struct blk_plug plug;
+	bool wants;
 
 	vtmem_hook_enter();
 	nr = readahead_count(rac);
 	bitmap_zero(held, VTMEM_WINDOW);
-	if (nr && nr <= VTMEM_WINDOW && vtmem_cc_wants(mapping->host)) {
-		if (nr > 1)
-			vtmem_cc_get(mapping, readahead_index(rac), nr, held);
-		else if (vtmem_get_alone(mapping, readahead_index(rac)))
-			__set_bit(0, held);
-	}
+	wants = nr && nr <= VTMEM_WINDOW && vtmem_cc_wants(mapping->host);
+	if (nr)
+		vtmem_cc_note(mapping, readahead_index(rac), nr);
+	if (wants && nr > 1)
+		vtmem_cc_get(mapping, readahead_index(rac), nr, held);
+	else if (wants && vtmem_get_alone(mapping, readahead_index(rac)))
+		__set_bit(0, held);
 
 	if (bitmap_empty(held, VTMEM_WINDOW)) {
 		VTMEM_ORIGINAL(VTMEM_HOOK_READ_PAGES,
@@ -232,8 +234,10 @@ static int vtmem_filemap_read_folio(struct file *file, filler_t filler,
 	vtmem_hook_enter();
 	/* Other fillers do not read what ->read_folio() would. */
 	if (mapping && filler == mapping->a_ops->read_folio &&
-	    vtmem_cc_wants(mapping->host))
+	    vtmem_cc_wants(mapping->host)) {
+		vtmem_cc_note(mapping, folio->index, 1);
 		held = vtmem_get_alone(mapping, folio->index);
+	}
 
 	if (held) {
 		folio_clear_error(folio);
