@@ -256,8 +256,8 @@ fn policies() {
         number(run, path)
     };
     let pages = number(all_on, "bytes_verified") / 4096.0;
-    // Everything that is read was never stored: each window is asked for in vain.
-    assert_eq!(number(all_on, "tmem.get_exits"), 0.0);
+    // Everything that is read was never stored, so each window would be asked for in vain. One exit makes the pool.
+    assert!(number(all_on, "tmem.get_exits") <= 1.0, "{all_on}");
     assert!(figure("no-presence", "tmem.get_exits") > pages / 64.0);
     assert!(figure("no-presence", "tmem.gets") > 0.95 * pages);
     assert!(number(all_on, "tmem.misses_in_guest") > 0.95 * pages);
