@@ -37,7 +37,7 @@
 #define VTMEM_BLOCK_PAGES	64
 #define VTMEM_BUCKET_BLOCKS	8
 #define VTMEM_PRESENCE_LOCKS	256
-/* Hashes of objects, to know at once that nothing of one is held. */
+/* Entries for objects: at least so many bits of hash, at most as many entries as buckets. */
 #define VTMEM_OBJECTS_BITS	12
 
 static unsigned int vtmem_presence_kb;
@@ -63,15 +63,44 @@ static struct {
 	struct vtmem_bucket *buckets;
 	unsigned int nr;
 	spinlock_t lock[VTMEM_PRESENCE_LOCKS];	/* buckets, by number */
-	/* Blocks in use, by hash of their object. */
-	atomic_t *objects;
+	/*
+	 * By hash of object, to know at once that nothing of one is held, or where to
+	 * stop looking: the number of blocks in use, and above it the highest of
+	 * their numbers since there was none.
+	 */
+	atomic64_t *objects;
+	unsigned int objects_bits;
 	atomic_long_t pages;
 } vtmem_presence;
 
-static atomic_t *vtmem_object_blocks(u32 pool, u64 object)
+static atomic64_t *vtmem_object(u32 pool, u64 object)
 {
 	return &vtmem_presence.objects[hash_64(object + ((u64)pool << 40),
-					       VTMEM_OBJECTS_BITS)];
+					       vtmem_presence.objects_bits)];
+}
+
+/* Under the lock of the block's bucket, as is vtmem_object_drop(). */
+static void vtmem_object_add(u32 pool, u64 object, u32 number)
+{
+	atomic64_t *entry = vtmem_object(pool, object);
+	s64 old = atomic64_read(entry);
+	u32 highest;
+
+	do {
+		highest = max(upper_32_bits(old), number);
+	} while (!atomic64_try_cmpxchg(entry, &old,
+				       (u64)highest << 32 |
+				       (lower_32_bits(old) + 1)));
+}
+
+static void vtmem_object_drop(u32 pool, u64 object)
+{
+	atomic64_t *entry = vtmem_object(pool, object);
+	s64 old = atomic64_read(entry);
+
+	while (!atomic64_try_cmpxchg(entry, &old,
+				     lower_32_bits(old) == 1 ? 0 : old - 1))
+		;
 }
 
 static unsigned int vtmem_bucket_of(u32 pool, u64 object, u32 number)
@@ -110,7 +139,7 @@ static u64 vtmem_block_clear(struct vtmem_block *b, u64 mask)
 	b->map &= ~mask;
 	atomic_long_sub(hweight64(cleared), &vtmem_presence.pages);
 	if (!b->map)
-		atomic_dec(vtmem_object_blocks(b->pool, b->object));
+		vtmem_object_drop(b->pool, b->object);
 	return cleared;
 }
 
@@ -120,15 +149,22 @@ static u64 vtmem_block_mask(unsigned int first, unsigned int last)
 	return GENMASK_ULL(last, first);
 }
 
-/* Can there be anything of the object? Any context. */
-static bool vtmem_object_held(u32 pool, u64 object)
+/*
+ * Can there be anything of the object? Then *last is the last block to look at. Any
+ * context.
+ */
+static bool vtmem_object_held(u32 pool, u64 object, u32 *last)
 {
+	u64 entry;
+
 	/*
 	 * The caller has seen, in the page cache, that a page is gone. It has to see
 	 * too that it was put.
 	 */
 	smp_mb();
-	return atomic_read(vtmem_object_blocks(pool, object));
+	entry = atomic64_read(vtmem_object(pool, object));
+	*last = upper_32_bits(entry);
+	return lower_32_bits(entry);
 }
 
 /* Keys whose block has a number. Others are not put. */
@@ -176,7 +212,7 @@ bool vtmem_presence_set(const struct vtmem_key *key, struct vtmem_key *victim,
 		b->object = key->object;
 		b->number = number;
 		b->pool = key->pool;
-		atomic_inc(vtmem_object_blocks(key->pool, key->object));
+		vtmem_object_add(key->pool, key->object, number);
 	}
 	if (!(b->map & bit)) {
 		b->map |= bit;
@@ -195,6 +231,7 @@ unsigned int vtmem_presence_window(const struct vtmem_key *key, unsigned int nr,
 {
 	unsigned int found = 0, i, n;
 	unsigned long flags;
+	u32 last;
 
 	if (!vtmem_presence_on) {
 		bitmap_fill(present, nr);
@@ -202,7 +239,8 @@ unsigned int vtmem_presence_window(const struct vtmem_key *key, unsigned int nr,
 	}
 	bitmap_zero(present, nr);
 	if (!vtmem_presence_fits(key->index + nr) ||
-	    !vtmem_object_held(key->pool, key->object))
+	    !vtmem_object_held(key->pool, key->object, &last) ||
+	    key->index / VTMEM_BLOCK_PAGES > last)
 		return 0;
 	for (i = 0; i < nr; i += n) {
 		u64 index = key->index + i;
@@ -280,24 +318,25 @@ static bool vtmem_presence_sweep(u32 pool, u64 object, u64 first, u64 last)
 }
 
 /*
- * @nr pages from @key on are no longer to be asked for. Any context; takes no longer than
- * a look at the whole table. False: none of them was present, the host need not hear
- * of it.
+ * @nr pages from @key on are no longer to be asked for. Any context; looks at the blocks
+ * up to the object's highest, and at the whole table if those are even more. False:
+ * none of them was present, the host need not hear of it.
  */
 bool vtmem_presence_clear(const struct vtmem_key *key, u64 nr)
 {
 	u64 first = key->index, last = first + nr - 1;
 	u64 number, end;
 	bool any = false;
+	u32 highest;
 
 	if (!vtmem_presence_on)
 		return nr;
-	if (!nr || !vtmem_object_held(key->pool, key->object))
+	if (!nr || !vtmem_object_held(key->pool, key->object, &highest))
 		return false;
 	if (last < first)
 		last = U64_MAX;
 	number = first / VTMEM_BLOCK_PAGES;
-	end = min_t(u64, last / VTMEM_BLOCK_PAGES, U32_MAX);
+	end = min_t(u64, last / VTMEM_BLOCK_PAGES, highest);
 	if (number > end)
 		return false;
 	if (end - number > vtmem_presence.nr / 4)
@@ -332,7 +371,9 @@ u64 vtmem_presence_pages(void)
 
 u64 vtmem_presence_bytes(void)
 {
-	return array_size(sizeof(struct vtmem_bucket), vtmem_presence.nr);
+	return array_size(sizeof(struct vtmem_bucket), vtmem_presence.nr) +
+	       array_size(sizeof(*vtmem_presence.objects),
+			  1 << vtmem_presence.objects_bits);
 }
 
 int vtmem_presence_init(void)
@@ -348,8 +389,11 @@ int vtmem_presence_init(void)
 		spin_lock_init(&vtmem_presence.lock[i]);
 	vtmem_presence.buckets = kvcalloc(vtmem_presence.nr,
 					  sizeof(struct vtmem_bucket), GFP_KERNEL);
-	vtmem_presence.objects = kvcalloc(1 << VTMEM_OBJECTS_BITS,
-					  sizeof(atomic_t), GFP_KERNEL);
+	vtmem_presence.objects_bits = max(ilog2(vtmem_presence.nr),
+					  VTMEM_OBJECTS_BITS);
+	vtmem_presence.objects = kvcalloc(1 << vtmem_presence.objects_bits,
+					  sizeof(*vtmem_presence.objects),
+					  GFP_KERNEL);
 	if (vtmem_presence.buckets && vtmem_presence.objects)
 		return 0;
 	vtmem_presence_exit();

@@ -34,7 +34,7 @@ void vtmem_swap_ahead_drop(struct vtmem_swap *sw, sector_t slot)
 		return;
 	spin_lock_irqsave(&sw->ahead.lock, flags);
 	if (sw->ahead.slot[place] == slot) {
-		sw->ahead.slot[place] = 0;
+		WRITE_ONCE(sw->ahead.slot[place], 0);
 		__clear_bit(place, sw->ahead.valid);
 	}
 	spin_unlock_irqrestore(&sw->ahead.lock, flags);
@@ -115,7 +115,6 @@ unsigned int vtmem_swap_ahead_begin(struct vtmem_swap *sw, sector_t first,
 	/* They are of one object, or of two. */
 	vtmem_order(sw->vt, sw->pool, (last + 1) >> VTMEM_SLOT_OBJECT_SHIFT);
 	vtmem_order(sw->vt, sw->pool, (last + nr) >> VTMEM_SLOT_OBJECT_SHIFT);
-	vtmem_ahead_fetched(&key, nr);
 	sw->ahead.first = last + 1;
 	return nr;
 }
@@ -145,8 +144,10 @@ unsigned int vtmem_swap_ahead_add(struct vtmem_swap *sw, unsigned int nr)
 void vtmem_swap_ahead_done(struct vtmem_swap *sw, unsigned int op,
 			   unsigned int nr, bool executed)
 {
+	struct vtmem_key key = { .pool = sw->pool, .index = sw->ahead.first - 1 };
 	unsigned int i, hits = 0;
 
+	vtmem_ahead_fetched(&key, nr);
 	spin_lock(&sw->ahead.lock);
 	for (i = 0; i < nr && executed; i++) {
 		sector_t slot = sw->ahead.first + i;

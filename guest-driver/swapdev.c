@@ -287,11 +287,9 @@ int vtmem_swap_init(struct vtmem *vt, const char *path)
 	err = add_disk(sw->disk);
 	if (err) {
 		vt->swap = NULL;
-		vtmem_pool_destroy(vt, sw->pool);
-		destroy_workqueue(vtmem_swap_wq);
-		/* Closes the lower device and frees sw. */
+		/* Of a disk that was not added, ->free_disk() is not called. */
 		put_disk(sw->disk);
-		return err;
+		goto destroy_pool;
 	}
 	return 0;
 

@@ -51,12 +51,12 @@ static unsigned int vtmem_bio_segs(struct bio *bio)
 }
 
 /*
- * Take from bios as many as a chain can carry, and fetch them. Their order on the chain
- * is that of *taken. Process context; the device must let go of the pages before
+ * Take from bios as many as a chain can carry, and fetch them. loaded[i] says whether
+ * the i-th of *taken was. Process context; the device must let go of the pages before
  * their bios end.
  */
 static int vtmem_swap_fetch(struct vtmem_swap *sw, struct bio_list *bios,
-			    struct bio_list *taken, u8 *status)
+			    struct bio_list *taken, bool *loaded)
 {
 	struct vtmem *vt = sw->vt;
 	unsigned int nr = 0, ahead, added = 0, i;
@@ -88,7 +88,7 @@ static int vtmem_swap_fetch(struct vtmem_swap *sw, struct bio_list *bios,
 		added = vtmem_swap_ahead_add(sw, ahead);
 	err = vtmem_sync_run(vt);
 	for (i = 0; i < nr && !err; i++)
-		status[i] = vtmem_sync_status(vt, i);
+		loaded[i] = vtmem_sync_status(vt, i) == VTMEM_S_OK;
 	if (ahead)
 		vtmem_swap_ahead_done(sw, nr, added, !err);
 	vtmem_sync_end(vt, flags);
@@ -105,7 +105,7 @@ static int vtmem_swap_fetch(struct vtmem_swap *sw, struct bio_list *bios,
 /* Process context; may sleep. All bios are of slots that the host should have. */
 static void vtmem_swap_load_list(struct vtmem_swap *sw, struct bio_list *bios)
 {
-	u8 status[VTMEM_BATCH_OPS];
+	bool loaded[VTMEM_BATCH_OPS];
 	struct bio_list taken;
 	struct bio *bio;
 	unsigned int i;
@@ -116,9 +116,9 @@ static void vtmem_swap_load_list(struct vtmem_swap *sw, struct bio_list *bios)
 		bio_io_error(bio);
 	while (!bio_list_empty(bios)) {
 		bio_list_init(&taken);
-		err = vtmem_swap_fetch(sw, bios, &taken, status);
+		err = vtmem_swap_fetch(sw, bios, &taken, loaded);
 		for (i = 0; (bio = bio_list_pop(&taken)); i++) {
-			if (!err && status[i] == VTMEM_S_OK) {
+			if (!err && loaded[i]) {
 				vtmem_count(VTMEM_HITS, 1);
 				bio_endio(bio);
 				continue;
@@ -247,7 +247,7 @@ static void vtmem_swap_rescue(struct vtmem_swap *sw, struct vtmem_batch *b)
 static void vtmem_swap_retry(struct vtmem_swap *sw, struct bio *bio)
 {
 	struct bio_list bios, taken;
-	u8 status = VTMEM_S_INVALID;
+	bool loaded;
 
 	if (vtmem_slot_state(sw, vtmem_slot(bio)) != VTMEM_SLOT_HOST) {
 		vtmem_swap_load(sw, bio);
@@ -256,8 +256,7 @@ static void vtmem_swap_retry(struct vtmem_swap *sw, struct bio *bio)
 	bio_list_init(&bios);
 	bio_list_init(&taken);
 	bio_list_add(&bios, bio);
-	if (!vtmem_swap_fetch(sw, &bios, &taken, &status) &&
-	    status == VTMEM_S_OK) {
+	if (!vtmem_swap_fetch(sw, &bios, &taken, &loaded) && loaded) {
 		vtmem_count(VTMEM_HITS, 1);
 		bio_endio(bio);
 		return;

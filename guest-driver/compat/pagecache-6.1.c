@@ -31,8 +31,9 @@
  *
  * Direct writes, in order: invalidate_inode_pages2_range() has flushed the range; a page
  * read and reclaimed before inode_dio_begin() may be put after that; from then until
- * inode_dio_end() i_dio_count stops puts; iomap_dio_complete() flushes before
- * inode_dio_end(), and cached pages are invalidated there too.
+ * inode_dio_end() i_dio_count stops puts; iomap_dio_complete() waits for those that
+ * looked too early, and flushes before inode_dio_end(); cached pages are invalidated
+ * there too.
  */
 #include <linux/fs.h>
 #include <linux/ftrace.h>
@@ -339,7 +340,8 @@ static int vtmem_invalidate(struct address_space *mapping, pgoff_t start,
 /*
  * Before iomap_dio_complete(). For a write: process context, i_dio_count held, all its
  * bios done. After an error an unknown part of the range was written, and
- * pages in the page cache stay as they are.
+ * pages in the page cache stay as they are. A put that did not see i_dio_count holds
+ * the i_pages lock until it is staged, before this flush.
  */
 static void vtmem_dio_complete(struct pt_regs *regs)
 {
@@ -351,6 +353,8 @@ static void vtmem_dio_complete(struct pt_regs *regs)
 	if (!(dio->flags & VTMEM_IOMAP_DIO_WRITE))
 		return;
 	inode = dio->iocb->ki_filp->f_mapping->host;
+	xa_lock_irq(&inode->i_mapping->i_pages);
+	xa_unlock_irq(&inode->i_mapping->i_pages);
 	if (dio->error) {
 		vtmem_cc_distrust(inode);
 		vtmem_cc_flush_inode(inode);

@@ -235,7 +235,9 @@ fn sequential() {
         number(single, "tmem.puts"),
         number(single, "tmem.doorbells"),
     );
-    assert!(puts > 10_000.0 && doorbells > 0.9 * puts, "{single}");
+    // Each put is a chain of its own. The host wants no doorbell for those that come while it is at work on the queue,
+    // which is a matter of timing: a third of them here. In batches, 64 puts share one.
+    assert!(puts > 10_000.0 && doorbells > 0.5 * puts, "{single}");
 }
 
 /// With a mechanism off, what it is there for gets worse, and no byte wrong.
