@@ -2,6 +2,7 @@
 //!
 //! - [`wire`]: what travels between the guest driver and the device.
 //! - [`pool`]: the host's memory that holds pages of guests. It knows nothing of virtio.
+//! - [`tier`]: places below the pool that hold pages, a disk for one. They know nothing of pools.
 //! - [`device`]: serves a guest's virtqueues out of the pool. It knows nothing of KVM; the VMM owns
 //!   transport, threads and doorbells.
 //!
@@ -30,4 +31,5 @@
 
 pub mod device;
 pub mod pool;
+pub mod tier;
 pub mod wire;
