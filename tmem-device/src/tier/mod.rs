@@ -140,12 +140,13 @@ pub enum LoadError {
 pub struct TierStats {
     /// Records stored now.
     pub records: u64,
-    /// Of these, records that are known to be damaged: what was left of them is given up.
-    pub damaged_records: u64,
     /// Bytes of the medium that the readable records take, with all that surrounds them.
     pub live_bytes: u64,
     /// Bytes of the medium that are in use, live or not yet free again.
     pub used_bytes: u64,
+    /// Of these, bytes that cannot be used again before some records there are discarded, which could not be
+    /// read when they were to be moved.
+    pub unreadable_bytes: u64,
     /// Bytes that the tier may use of its medium.
     pub capacity_bytes: u64,
     /// Bytes of memory that the tier's index takes.

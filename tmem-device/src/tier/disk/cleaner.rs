@@ -1,8 +1,8 @@
 //! Making room: the records of the emptiest segment are moved to the open one, and the segment is free.
 //!
-//! The thread that needs room cleans, one at a time; loads go on meanwhile. A record that is damaged
-//! is given up, and its handle says so from then on. One that cannot be read at all stays where it is, in a segment
-//! that is not free before the record is discarded: its disk may come back.
+//! The thread that needs room cleans, one at a time; loads go on meanwhile. A record that cannot be read, or reads
+//! damaged, stays where it is, in a segment that is not free before the record is discarded: a disk may
+//! come back, and a load says what is wrong with it until then.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,29 +66,19 @@ impl Shared {
         deadline: Instant,
     ) -> Result<bool, StoreError> {
         let (mut good, mut stored) = (Vec::with_capacity(wanted.len()), Vec::new());
-        let mut damaged = Vec::new();
         let mut failure = None;
         self.read(wanted, deadline, |one, result| match result {
             Ok(bytes) => {
                 good.push(*one);
                 stored.push(bytes.to_vec());
             }
-            Err(LoadError::Damaged) => damaged.push(*one),
             Err(error) => failure = Some(error),
         });
-        let mut state = self.lock();
-        for one in damaged {
-            if state.table.mark_damaged(one.id, one.place) {
-                let space = record::space(one.place.length.into());
-                state.segments.remove(victim, space);
-            }
-        }
         match failure {
             Some(LoadError::Slow) => return Err(StoreError::Slow),
-            Some(_) => state.segments.read_failed(victim),
+            Some(_) => self.lock().segments.read_failed(victim),
             None => {}
         }
-        drop(state);
         self.relocate(&good, &stored, deadline)
     }
 

@@ -1,5 +1,7 @@
 //! One failure of the disk after the other, and what becomes of the records.
 
+use std::ops::Range;
+
 use super::fault::{FaultyMedium, ReadFault, WriteFault};
 use super::medium::BLOCK;
 use super::model_test::{audit, place_of, tier_on};
@@ -317,56 +319,58 @@ fn clean_all(tier: &DiskTier) {
     while tier.shared.clean(deadline).expect("the disk takes writes") {}
 }
 
-#[test]
-fn a_record_that_is_damaged_when_it_is_cleaned_stays_reported() {
-    let medium = FaultyMedium::new(SEGMENTS);
-    let tier = tier_on(&medium, SEGMENTS);
-    let (handles, records) = fill(&tier);
-    let (damaged, kept) = (handles[0], &handles[1..20]);
-    let at = offset_of(&tier, damaged);
-    medium.lock().actual[at + 100] ^= 1;
-    tier.discard(&handles[20..]);
-    clean_all(&tier);
-    assert!(place_of(&tier, damaged).is_none(), "its place is given up");
-    assert_eq!(tier.stats().damaged_records, 1);
-    assert_eq!(load(&tier, &[damaged]), [Err(LoadError::Damaged)]);
-    // Also when the old bytes are right again, or another record's.
-    medium.lock().actual[at + 100] ^= 1;
-    assert_eq!(load(&tier, &[damaged]), [Err(LoadError::Damaged)]);
-    assert_intact(&tier, kept, &records[1..20]);
-    tier.discard(&[damaged]);
-    assert_eq!(load(&tier, &[damaged]), [Err(LoadError::Unknown)]);
-    assert_eq!(tier.stats().records, 19);
-    audit(&tier);
-}
-
-#[test]
-fn a_record_that_cannot_be_read_when_it_is_cleaned_stays_where_it_is() {
+/// Discards all records but the first twenty and cleans; `harm` makes the first one unreadable before that, and
+/// `heal` undoes it.
+fn clean_around_an_unreadable_record(
+    harm: impl Fn(&FaultyMedium, &Range<u64>),
+    heal: impl Fn(&FaultyMedium, &Range<u64>),
+    expected: fn(&LoadError) -> bool,
+) {
     let medium = FaultyMedium::new(SEGMENTS);
     let tier = tier_on(&medium, SEGMENTS);
     let (handles, records) = fill(&tier);
     let place = place_of(&tier, handles[0]).expect("it is stored");
-    medium.lock().unreadable = place.start..place.start + 1;
+    harm(&medium, &place);
     tier.discard(&handles[20..]);
     clean_all(&tier);
     assert_eq!(place_of(&tier, handles[0]), Some(place.clone()));
-    assert!(matches!(
-        load(&tier, &handles[..1])[0],
-        Err(LoadError::Medium(_))
-    ));
+    let results = load(&tier, &handles[..20]);
+    assert!(results[0].as_ref().is_err_and(expected), "{:?}", results[0]);
+    let other = place_of(&tier, handles[5]).expect("it is stored");
     assert_ne!(
-        place_of(&tier, handles[5]).map(|place| segment_of(&place)),
-        Some(segment_of(&place))
+        segment_of(&other),
+        segment_of(&place),
+        "the others are moved"
     );
-    medium.lock().unreadable = 0..0;
+    assert_intact(&tier, &handles[5..20], &records[5..20]);
+    assert_eq!(tier.stats().unreadable_bytes, SEGMENT as u64);
+    heal(&medium, &place);
     assert_intact(&tier, &handles[..20], &records[..20]);
     // Its segment is free when it is gone.
     tier.discard(&handles[..20]);
     audit(&tier);
     assert_eq!(tier.stats().used_bytes, SEGMENT as u64, "the open one");
+    assert_eq!(tier.stats().unreadable_bytes, 0);
 }
 
-fn segment_of(place: &std::ops::Range<u64>) -> u64 {
+#[test]
+fn a_record_that_is_damaged_when_it_is_cleaned_stays_reported() {
+    let flip = |medium: &FaultyMedium, place: &Range<u64>| {
+        medium.lock().actual[place.start as usize + 100] ^= 1;
+    };
+    clean_around_an_unreadable_record(flip, flip, |error| *error == LoadError::Damaged);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_when_it_is_cleaned_stays_where_it_is() {
+    clean_around_an_unreadable_record(
+        |medium, place| medium.lock().unreadable = place.start..place.start + 1,
+        |medium, _| medium.lock().unreadable = 0..0,
+        |error| matches!(error, LoadError::Medium(_)),
+    );
+}
+
+fn segment_of(place: &Range<u64>) -> u64 {
     (place.start - BLOCK as u64) / SEGMENT as u64
 }
 

@@ -57,8 +57,6 @@ pub(super) struct Inside {
     late: Vec<Batch>,
     /// Where data was written to, in turn.
     pub written: Vec<Range<u64>>,
-    /// Faults so far that were not reported as errors of their transfers.
-    pub silent: u64,
     /// Faults of reads so far.
     pub read_faults: u64,
 }
@@ -79,7 +77,6 @@ impl FaultyMedium {
             room: bytes as u64,
             late: Vec::new(),
             written: Vec::new(),
-            silent: 0,
             read_faults: 0,
         })))
     }
@@ -143,7 +140,6 @@ impl Inside {
         self.actual[target..target + landed.len()].copy_from_slice(&landed);
         if transfer.result.is_ok() {
             self.intended[at..at + bytes.len()].copy_from_slice(bytes);
-            self.silent += u64::from(fault != WriteFault::None);
         }
     }
 

@@ -1,9 +1,9 @@
 //! The disk tier: records in segments of a file or block device. `docs/tiers.md` has the format, the
 //! guarantees and what happens when the disk fails.
 //!
-//! A store flows forward: [`reserve`](Shared::reserve) finds room, [`cleaner`] makes some when there is
-//! none, [`record`] forms what is written, a [`medium::Medium`] writes it, [`table`] and [`segments`] keep the
-//! books. One lock guards the books; it is never held while the medium works.
+//! A store flows forward: `reserve` finds room, `cleaner` makes some when there is none, `record` forms
+//! what is written, a `Medium` writes it, `table` and `segments` keep the books. One lock guards
+//! the books; it is never held while the medium works.
 
 mod cleaner;
 #[cfg(test)]
@@ -30,7 +30,7 @@ use medium::{Batch, Buffer, Direction, Medium, Transfer};
 use read::Wanted;
 use record::UNIT;
 use segments::{Extent, Purpose, SEGMENT, Segments, Short};
-use table::{Id, Place, Table, Whereabouts};
+use table::{Id, Place, Table};
 
 /// Records that are read side by side.
 const WINDOW: usize = 64;
@@ -63,7 +63,7 @@ struct State {
 impl State {
     /// Takes out a record, if it is still there.
     fn remove(&mut self, id: Id) {
-        if let Some(Whereabouts::At(place)) = self.table.remove(id) {
+        if let Some(place) = self.table.remove(id) {
             let space = record::space(place.length.into());
             self.segments.remove(place.segment, space);
         }
@@ -148,9 +148,9 @@ impl Tier for DiskTier {
         let state = self.shared.lock();
         TierStats {
             records: state.table.records(),
-            damaged_records: state.table.damaged(),
             live_bytes: state.segments.live_bytes(),
             used_bytes: state.segments.used_bytes(),
+            unreadable_bytes: state.segments.unreadable_bytes(),
             capacity_bytes: state.segments.capacity_bytes(),
             index_bytes: (state.table.bytes() + state.segments.bytes()) as u64,
             ..state.counted
@@ -326,11 +326,10 @@ impl Shared {
         for (at, load) in window.iter_mut().enumerate() {
             load.result = match state.table.find(load.handle) {
                 None => Err(LoadError::Unknown),
-                Some((_, Whereabouts::Damaged)) => Err(LoadError::Damaged),
-                Some((_, Whereabouts::At(place))) if load.buffer.len() < place.length.into() => {
+                Some((_, place)) if load.buffer.len() < place.length.into() => {
                     Err(LoadError::Buffer(place.length.into()))
                 }
-                Some((id, Whereabouts::At(place))) => {
+                Some((id, place)) => {
                     state.segments.pin(place.segment);
                     wanted.push(Wanted { at, id, place });
                     Err(LoadError::Slow)

@@ -18,16 +18,11 @@ pub(super) fn tier_on(medium: &FaultyMedium, segments: u32) -> DiskTier {
     DiskTier::on(Box::new(medium.clone()), segments, &config)
 }
 
-/// Where a record's bytes lie on the medium; `None` when it was given up.
+/// Where a record's bytes lie on the medium; `None` when there is no such record.
 pub(super) fn place_of(tier: &DiskTier, handle: Handle) -> Option<Range<u64>> {
-    let state = tier.shared.lock();
-    match state.table.find(handle)?.1 {
-        Whereabouts::Damaged => None,
-        Whereabouts::At(place) => {
-            let begin = segments::offset(place.segment) + u64::from(place.unit) * UNIT as u64;
-            Some(begin..begin + (record::HEADER + usize::from(place.length)) as u64)
-        }
-    }
+    let (_, place) = tier.shared.lock().table.find(handle)?;
+    let begin = segments::offset(place.segment) + u64::from(place.unit) * UNIT as u64;
+    Some(begin..begin + (record::HEADER + usize::from(place.length)) as u64)
 }
 
 /// Recomputes the books from the table, and compares. Nothing may be under way.
@@ -35,33 +30,23 @@ pub(super) fn audit(tier: &DiskTier) {
     let state = tier.shared.lock();
     let (live, busy) = state.segments.audit();
     assert!(!busy, "a pin is left");
-    let (mut expected, mut records, mut damaged) = (vec![0; live.len()], 0, 0);
-    for record in state.table.iter() {
+    let (mut expected, mut records) = (vec![0; live.len()], 0);
+    for place in state.table.iter() {
         records += 1;
-        match record {
-            Whereabouts::Damaged => damaged += 1,
-            Whereabouts::At(place) => {
-                expected[place.segment as usize] += record::space(place.length.into());
-            }
-        }
+        expected[place.segment as usize] += record::space(place.length.into());
     }
     assert_eq!(live, expected);
     assert_eq!(
         state.segments.live_bytes(),
         expected.iter().sum::<usize>() as u64
     );
-    assert_eq!(
-        (state.table.records(), state.table.damaged()),
-        (records, damaged)
-    );
+    assert_eq!(state.table.records(), records);
 }
 
 /// What the tier should hold.
 struct Record {
     handle: Handle,
     data: Vec<u8>,
-    /// A fault that no error reported may have hit it.
-    doubtful: bool,
 }
 
 struct Model {
@@ -185,8 +170,6 @@ impl Model {
 
     /// Stores records of lengths from a quarter of `length` to all of it.
     fn store(&mut self, count: usize, length: usize) -> Result<(), StoreError> {
-        self.doubt(false);
-        let silent = self.medium.lock().silent;
         let batch: Vec<Vec<u8>> = (0..count as u64)
             .map(|at| {
                 data(
@@ -199,28 +182,10 @@ impl Model {
         let handles = self.tier.store(&records)?;
         assert_eq!(handles.len(), count);
         for (data, handle) in batch.into_iter().zip(handles) {
-            let record = Record {
-                handle,
-                data,
-                doubtful: false,
-            };
-            self.records.insert(self.next, record);
+            self.records.insert(self.next, Record { handle, data });
             self.next += 1;
         }
-        // The cleaner may have moved records by a write that did not do what it said, and found out.
-        let silent_now = self.medium.lock().silent;
-        self.doubt(silent_now > silent);
         Ok(())
-    }
-
-    /// Marks the records that the medium does not hold as it should.
-    fn doubt(&mut self, given_up_too: bool) {
-        for record in self.records.values_mut() {
-            record.doubtful |= match place_of(&self.tier, record.handle) {
-                Some(place) => self.medium.is_damaged(place),
-                None => given_up_too,
-            };
-        }
     }
 
     fn discard(&mut self, which: impl Fn(u64) -> bool) {
@@ -247,14 +212,8 @@ impl Model {
         let bad_reads = self.medium.lock().read_faults > faults;
         for (load, number) in wanted.iter().zip(numbers) {
             let record = &self.records[number];
-            let place = place_of(&self.tier, record.handle);
-            let damaged = match place {
-                Some(place) => self.medium.is_damaged(place),
-                None => {
-                    assert!(record.doubtful, "given up without reason");
-                    true
-                }
-            };
+            let place = place_of(&self.tier, record.handle).expect("it is stored");
+            let damaged = self.medium.is_damaged(place);
             match load.result {
                 Ok(length) => {
                     assert_eq!(load.buffer[..length], record.data, "wrong data");
@@ -276,7 +235,6 @@ impl Model {
             inside.writes.clear();
             inside.reads.clear();
         }
-        self.doubt(false);
         audit(&self.tier);
         let numbers: Vec<u64> = self.records.keys().copied().collect();
         self.load(&numbers);
@@ -328,9 +286,8 @@ proptest! {
                 model.apply(step);
             }
         }
-        prop_assert!(model.records.values().all(|record| !record.doubtful));
         let stats = model.tier.stats();
-        prop_assert_eq!((stats.damaged_records, stats.load_errors), (0, 0));
+        prop_assert_eq!((stats.unreadable_bytes, stats.load_errors), (0, 0));
         model.finish(segments);
     }
 }

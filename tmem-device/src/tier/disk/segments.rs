@@ -147,6 +147,12 @@ impl Segments {
         (used * SEGMENT) as u64
     }
 
+    /// Bytes of the segments that hold records that could not be read.
+    pub fn unreadable_bytes(&self) -> u64 {
+        let unreadable = self.segments.iter().filter(|one| one.unreadable).count();
+        (unreadable * SEGMENT) as u64
+    }
+
     pub fn capacity_bytes(&self) -> u64 {
         u64::from(self.count) * SEGMENT as u64
     }

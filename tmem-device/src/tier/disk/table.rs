@@ -15,10 +15,7 @@ const MAX_SLOTS: usize = u32::MAX as usize - 1;
 /// `Entry::length` of a slot without a record.
 const FREE: u16 = 0;
 
-/// `Entry::length` of a record that is damaged and whose place was given up.
-const DAMAGED: u16 = u16::MAX;
-
-const _: () = assert!(MAX_RECORD < DAMAGED as usize);
+const _: () = assert!(MAX_RECORD <= u16::MAX as usize);
 
 /// A record's name: never another's while the tier lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +42,6 @@ pub(super) struct Place {
     pub length: u16,
 }
 
-/// What became of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whereabouts {
-    At(Place),
-    Damaged,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     /// Of a free slot: the next free slot and 1, or 0.
@@ -62,16 +52,12 @@ struct Entry {
 }
 
 impl Entry {
-    fn whereabouts(&self) -> Option<Whereabouts> {
-        match self.length {
-            FREE => None,
-            DAMAGED => Some(Whereabouts::Damaged),
-            length => Some(Whereabouts::At(Place {
-                segment: self.segment,
-                unit: self.unit,
-                length,
-            })),
-        }
+    fn place(&self) -> Option<Place> {
+        (self.length != FREE).then_some(Place {
+            segment: self.segment,
+            unit: self.unit,
+            length: self.length,
+        })
     }
 }
 
@@ -82,17 +68,11 @@ pub(super) struct Table {
     /// The first free slot and 1, or 0.
     free: u32,
     records: u64,
-    damaged: u64,
 }
 
 impl Table {
-    /// Records, damaged ones included.
     pub fn records(&self) -> u64 {
         self.records
-    }
-
-    pub fn damaged(&self) -> u64 {
-        self.damaged
     }
 
     /// Bytes of memory.
@@ -110,15 +90,15 @@ impl Table {
         self.chunks.get_mut(slot / CHUNK)?.get_mut(slot % CHUNK)
     }
 
-    /// The record that `handle` means.
-    pub fn find(&self, handle: Handle) -> Option<(Id, Whereabouts)> {
+    /// The record that `handle` means, and where it lies.
+    pub fn find(&self, handle: Handle) -> Option<(Id, Place)> {
         let slot = (handle.bits() as u32).checked_sub(1)?;
         let entry = self.entry(slot)?;
         let id = Id {
             slot,
             generation: entry.generation,
         };
-        (id.handle() == handle).then_some((id, entry.whereabouts()?))
+        (id.handle() == handle).then_some((id, entry.place()?))
     }
 
     /// The record in `slot`, if it lies in `segment`.
@@ -128,10 +108,8 @@ impl Table {
             slot,
             generation: entry.generation,
         };
-        match entry.whereabouts()? {
-            Whereabouts::At(place) if place.segment == segment => Some((id, place)),
-            _ => None,
-        }
+        let place = entry.place()?;
+        (place.segment == segment).then_some((id, place))
     }
 
     /// Adds a record; `None` when there are as many as can be numbered.
@@ -175,11 +153,11 @@ impl Table {
         Some(())
     }
 
-    /// Takes out the record `id`; what became of it, unless it was taken out before.
-    pub fn remove(&mut self, id: Id) -> Option<Whereabouts> {
+    /// Takes out the record `id`; where it lay, unless it was taken out before.
+    pub fn remove(&mut self, id: Id) -> Option<Place> {
         let free = self.free;
         let entry = self.entry_mut(id.slot)?;
-        let was = entry.whereabouts()?;
+        let place = entry.place()?;
         if entry.generation != id.generation {
             return None;
         }
@@ -190,32 +168,15 @@ impl Table {
             self.free = id.slot + 1;
         }
         self.records -= 1;
-        self.damaged -= u64::from(was == Whereabouts::Damaged);
-        Some(was)
+        Some(place)
     }
 
     /// Moves the record `id`, if it still lies at `from`; else false.
     pub fn relocate(&mut self, id: Id, from: Place, to: Place) -> bool {
-        self.change(id, from, |entry| {
-            entry.segment = to.segment;
-            entry.unit = to.unit;
-        })
-    }
-
-    /// Gives the record `id` up, if it still lies at `from`; else false.
-    pub fn mark_damaged(&mut self, id: Id, from: Place) -> bool {
-        let marked = self.change(id, from, |entry| entry.length = DAMAGED);
-        self.damaged += u64::from(marked);
-        marked
-    }
-
-    fn change(&mut self, id: Id, from: Place, change: impl FnOnce(&mut Entry)) -> bool {
         match self.entry_mut(id.slot) {
-            Some(entry)
-                if entry.generation == id.generation
-                    && entry.whereabouts() == Some(Whereabouts::At(from)) =>
-            {
-                change(entry);
+            Some(entry) if entry.generation == id.generation && entry.place() == Some(from) => {
+                entry.segment = to.segment;
+                entry.unit = to.unit;
                 true
             }
             _ => false,
@@ -224,8 +185,8 @@ impl Table {
 
     /// Every record.
     #[cfg(test)]
-    pub fn iter(&self) -> impl Iterator<Item = Whereabouts> {
-        self.chunks.iter().flatten().filter_map(Entry::whereabouts)
+    pub fn iter(&self) -> impl Iterator<Item = Place> {
+        self.chunks.iter().flatten().filter_map(Entry::place)
     }
 }
 

@@ -21,9 +21,9 @@ fn a_handle_means_its_record_until_that_is_removed() {
         .collect();
     for (at, id) in ids.iter().enumerate() {
         let found = table.find(id.handle()).expect("it is there");
-        assert_eq!(found, (*id, Whereabouts::At(place(at as u32))));
+        assert_eq!(found, (*id, place(at as u32)));
     }
-    assert_eq!(table.remove(ids[3]), Some(Whereabouts::At(place(3))));
+    assert_eq!(table.remove(ids[3]), Some(place(3)));
     assert_eq!(table.remove(ids[3]), None);
     assert_eq!(table.find(ids[3].handle()), None);
     let again = table.insert(place(9)).expect("a slot");
@@ -63,17 +63,13 @@ fn a_slot_whose_generations_are_used_up_is_retired() {
 }
 
 #[test]
-fn only_a_record_that_is_where_it_was_is_moved_or_given_up() {
+fn only_a_record_that_is_where_it_was_is_moved() {
     let mut table = Table::default();
     let id = table.insert(place(0)).expect("a slot");
     assert!(!table.relocate(id, place(1), place(2)));
     assert!(table.relocate(id, place(0), place(2)));
     assert_eq!(table.in_segment(id.slot, 2), Some((id, place(2))));
     assert_eq!(table.in_segment(id.slot, 0), None);
-    assert!(!table.mark_damaged(id, place(0)));
-    assert!(table.mark_damaged(id, place(2)));
-    assert_eq!(table.find(id.handle()), Some((id, Whereabouts::Damaged)));
-    assert_eq!((table.records(), table.damaged()), (1, 1));
-    assert_eq!(table.remove(id), Some(Whereabouts::Damaged));
-    assert_eq!((table.records(), table.damaged()), (0, 0));
+    assert_eq!(table.remove(id), Some(place(2)));
+    assert!(!table.relocate(id, place(2), place(3)), "it is gone");
 }
