@@ -3,6 +3,7 @@
 //! - [`wire`]: what travels between the guest driver and the device.
 //! - [`pool`]: the host's memory that holds pages of guests. It knows nothing of virtio.
 //! - [`tier`]: places below the pool that hold pages, a disk for one. They know nothing of pools.
+//! - [`governor`]: how large the pool is, by what memory the machine has left. It knows a pool by a trait only.
 //! - [`device`]: serves a guest's virtqueues out of the pool. It knows nothing of KVM; the VMM owns
 //!   transport, threads and doorbells.
 //!
@@ -10,8 +11,8 @@
 //! A page is named by guest, pool, object (24 bytes) and index (64 bits); no operation of one guest
 //! reaches another's pages.
 //!
-//! - *Ephemeral* pools: a page may be dropped at any time; a get removes it. When the pool is full,
-//!   the page put longest ago goes first.
+//! - *Ephemeral* pools: a page may be dropped at any time, by the pool when it is full, or by the host's kernel when it wants
+//!   the memory; a get removes it.
 //! - *Persistent* pools: an accepted page is kept until it is flushed; a get leaves it. At the cap,
 //!   once no ephemeral page is left to evict, puts are refused.
 //! - A put onto a present key replaces the page; a put that fails onto a present key flushes it.
@@ -27,9 +28,10 @@
 //! # Threads
 //! Every method may be called from any thread. A device serves its queues under one lock, which
 //! is what orders a get after the puts before it; devices of different guests run side by side, and
-//! share the pool's sixteen shards, each locked for one operation at a time.
+//! share the pool's books; each guest has up to eight shards, each locked for sixteen pages at a time at most.
 
 pub mod device;
+pub mod governor;
 pub mod pool;
 pub mod tier;
 pub mod wire;

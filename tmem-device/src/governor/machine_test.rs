@@ -1,0 +1,19 @@
+use super::*;
+
+#[test]
+fn this_machine_can_be_looked_at_and_a_wait_be_ended() {
+    let (mut machine, stop) = Machine::new().expect("a file");
+    let sample = machine.sample();
+    assert!(sample.available.is_some_and(|bytes| bytes > 1 << 20));
+    assert!(!sample.triggered);
+    assert_eq!(machine.lacks().len(), {
+        let psi = usize::from(machine.psi.as_ref().and_then(Psi::trigger).is_none());
+        let limit = machine.cgroup.as_ref().and_then(Cgroup::available);
+        psi + usize::from(limit.is_none())
+    });
+    stop.stop();
+    // However often, and for however long.
+    for _ in 0..3 {
+        assert_eq!(machine.wait(Duration::from_secs(1000)), Wake::Stop);
+    }
+}
