@@ -1,6 +1,7 @@
 //! One chain of the put or the get queue: read, checked, executed, answered.
 
 use std::ops::Deref;
+use std::sync::atomic::Ordering::Relaxed;
 
 use virtio_queue::DescriptorChain;
 use vm_memory::GuestMemory;
@@ -9,7 +10,7 @@ use zerocopy::IntoBytes;
 use super::MAX_OPS;
 use super::chain::{Malformed, Streams};
 use super::stats::{Counters, count};
-use crate::pool::{Guest, Page, PageCopy, PoolError, PoolKind};
+use crate::pool::{BATCH, Guest, Page, PageName, PoolError, PoolKind};
 use crate::wire::{self, Op, OpResult, PAGE_SIZE, ReqHdr, RespHdr};
 
 /// What executing a chain needs, and the buffers that it uses again and again.
@@ -17,7 +18,9 @@ pub(super) struct Executor {
     streams: Streams,
     ops: Vec<Op>,
     results: Vec<OpResult>,
-    page: Box<Page>,
+    names: Vec<PageName>,
+    /// BATCH of them.
+    pages: Vec<Page>,
     negotiated: Negotiated,
 }
 
@@ -35,7 +38,8 @@ impl Executor {
             streams: Streams::default(),
             ops: Vec::with_capacity(MAX_OPS as usize),
             results: Vec::with_capacity(MAX_OPS as usize),
-            page: Box::new([0; PAGE_SIZE]),
+            names: Vec::with_capacity(BATCH),
+            pages: vec![[0; PAGE_SIZE]; BATCH],
             negotiated,
         }
     }
@@ -60,33 +64,55 @@ impl Executor {
         let results_end = (size_of::<RespHdr>() + self.ops.len() * size_of::<OpResult>()) as u64;
         let mut page_offset = results_end;
         let mut written = results_end;
-        for op in &self.ops {
-            let result = match op.kind.get() {
+        let mut rest = 0;
+        while let Some(op) = self.ops.get(rest) {
+            let kind = op.kind.get();
+            let alike = |op: &&Op| op.kind.get() == kind && op.flags.get() == 0;
+            let run = self.ops[rest..].iter().take(BATCH).take_while(alike);
+            let run = run.count().max(1);
+            let ops = &self.ops[rest..rest + run];
+            rest += run;
+            match kind {
                 wire::OP_PUT => {
-                    // The page is read in any case: the next one follows it.
-                    let page = PageCopy::read(|part| self.streams.read(memory, part))?;
-                    count(&counters.puts);
-                    let result = put(guest, op, page);
-                    if result.status == wire::S_REFUSED {
-                        count(&counters.puts_refused);
+                    let pages = &mut self.pages[..run];
+                    // The pages are read in any case: the next ones follow them.
+                    for page in pages.iter_mut() {
+                        self.streams.read(memory, page)?;
                     }
-                    result
+                    put(
+                        guest,
+                        ops,
+                        &mut self.names,
+                        pages,
+                        &mut self.results,
+                        counters,
+                    );
                 }
                 wire::OP_GET => {
-                    count(&counters.gets);
-                    let offset = page_offset;
-                    page_offset += PAGE_SIZE as u64;
-                    let result = get(guest, op, &mut self.page);
-                    if result.status == wire::S_OK {
-                        count(&counters.hits);
-                        self.streams.write_at(memory, offset, &self.page[..])?;
-                        written = page_offset;
+                    let pages = &mut self.pages[..run];
+                    let answered = self.results.len();
+                    get(
+                        guest,
+                        ops,
+                        &mut self.names,
+                        pages,
+                        &mut self.results,
+                        counters,
+                    );
+                    for (page, result) in pages.iter().zip(&self.results[answered..]) {
+                        let offset = page_offset;
+                        page_offset += PAGE_SIZE as u64;
+                        if result.status == wire::S_OK {
+                            self.streams.write_at(memory, offset, page)?;
+                            written = page_offset;
+                        }
                     }
-                    result
                 }
-                _ => execute(guest, op, self.negotiated, counters),
-            };
-            self.results.push(result);
+                _ => self.results.extend(
+                    ops.iter()
+                        .map(|op| execute(guest, op, self.negotiated, counters)),
+                ),
+            }
         }
         let credit = if self.negotiated.persistent {
             guest.grant_credit()
@@ -144,25 +170,71 @@ fn failure(error: PoolError) -> OpResult {
     })
 }
 
-fn put(guest: &Guest, op: &Op, page: PageCopy) -> OpResult {
-    if op.flags.get() != 0 {
-        return answer(wire::S_INVALID);
-    }
-    match guest.put(op.pool.get(), &op.object, op.index.get(), page) {
-        Ok(()) => answer(wire::S_OK),
-        Err(error) => failure(error),
+fn name(op: &Op) -> PageName {
+    PageName {
+        pool: op.pool.get(),
+        object: op.object,
+        index: op.index.get(),
     }
 }
 
-fn get(guest: &Guest, op: &Op, page: &mut Page) -> OpResult {
-    if op.flags.get() != 0 {
-        return answer(wire::S_INVALID);
+/// Stores the pages of operations whose flags are all clear, or of one that has some.
+fn put(
+    guest: &Guest,
+    ops: &[Op],
+    names: &mut Vec<PageName>,
+    pages: &[Page],
+    results: &mut Vec<OpResult>,
+    counters: &Counters,
+) {
+    counters.puts.fetch_add(ops.len() as u64, Relaxed);
+    if ops.iter().any(|op| op.flags.get() != 0) {
+        results.extend(ops.iter().map(|_| answer(wire::S_INVALID)));
+        return;
     }
-    match guest.get(op.pool.get(), &op.object, op.index.get(), page) {
-        Ok(true) => answer(wire::S_OK),
+    names.clear();
+    names.extend(ops.iter().map(name));
+    let mut outcomes = [Ok(()); BATCH];
+    let outcomes = &mut outcomes[..ops.len()];
+    guest.put_all(names, pages, outcomes);
+    results.extend(outcomes.iter().map(|outcome| match outcome {
+        Ok(()) => answer(wire::S_OK),
+        Err(error) => {
+            if *error == PoolError::Refused {
+                count(&counters.puts_refused);
+            }
+            failure(*error)
+        }
+    }));
+}
+
+/// Reads the pages of operations whose flags are all clear, or of one that has some.
+fn get(
+    guest: &Guest,
+    ops: &[Op],
+    names: &mut Vec<PageName>,
+    pages: &mut [Page],
+    results: &mut Vec<OpResult>,
+    counters: &Counters,
+) {
+    counters.gets.fetch_add(ops.len() as u64, Relaxed);
+    if ops.iter().any(|op| op.flags.get() != 0) {
+        results.extend(ops.iter().map(|_| answer(wire::S_INVALID)));
+        return;
+    }
+    names.clear();
+    names.extend(ops.iter().map(name));
+    let mut outcomes = [Ok(false); BATCH];
+    let outcomes = &mut outcomes[..ops.len()];
+    guest.get_all(names, pages, outcomes);
+    results.extend(outcomes.iter().map(|outcome| match outcome {
+        Ok(true) => {
+            count(&counters.hits);
+            answer(wire::S_OK)
+        }
         Ok(false) => answer(wire::S_ABSENT),
-        Err(error) => failure(error),
-    }
+        Err(error) => failure(*error),
+    }));
 }
 
 /// Executes an operation that carries no page.

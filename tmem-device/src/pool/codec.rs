@@ -2,15 +2,15 @@
 //!
 //! To keep a page as it is costs a copy, to compress it ten times as much. So it is compressed only when the
 //! pool wants its room ([`HostPool`](super::HostPool) decides), if it is still there then.
+//!
+//! What is kept of a page that is not kept as it is, is a string of bytes: one word, or an LZ4 block, which is longer.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 
 use lz4_flex::block::{
     CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size,
 };
 
-use super::pieces::{PIECE, PIECE_COST, PIECES, Pieces};
 use crate::wire::PAGE_SIZE;
 
 /// The contents of one page.
@@ -18,54 +18,22 @@ pub type Page = [u8; PAGE_SIZE];
 
 const WORD: usize = size_of::<u64>();
 
-/// A page whose compressed form is longer is kept raw: it would take as many pieces.
-const COMPRESSED_MAX: usize = PAGE_SIZE - PIECE;
+/// A page whose compressed form is longer is kept as it is: what it saves is not worth a decompression.
+const COMPRESSED_MAX: usize = PAGE_SIZE / 8 * 7;
 
-/// The most that a page's data takes, in bytes.
-pub(super) const WORST_DATA: u64 = PIECES as u64 * PIECE_COST;
-
-/// A copy of a page, to be put.
-pub struct PageCopy(pub(super) Stored);
-
-impl PageCopy {
-    /// Copies a page to where it will be kept. `read` fills the parts of it in turn; its error ends that.
-    pub fn read<E>(read: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
-        Stored::read(read).map(PageCopy)
-    }
-}
-
-impl From<&Page> for PageCopy {
-    fn from(page: &Page) -> Self {
-        let mut rest = &page[..];
-        let Ok(copy) = Self::read(|part| {
-            let (now, later) = rest.split_at(part.len());
-            rest = later;
-            part.copy_from_slice(now);
-            Ok::<(), Infallible>(())
-        });
-        copy
-    }
-}
-
-/// The stored form of a page.
-pub(super) enum Stored {
-    /// One 64-bit word, repeated.
-    Filled([u8; WORD]),
-    /// An LZ4 block, or the page itself if it is as long as one.
-    Data {
-        pieces: Pieces,
-        /// Bytes.
-        length: u16,
-    },
-}
-
-/// A stored page did not decode to a page: the host's memory is damaged.
+/// What is kept did not decode to a page: the host's memory is damaged.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Damaged;
 
+/// The word that a page is, if it is one over and over.
+pub(super) fn shorten(page: &Page) -> Option<&[u8]> {
+    let (words, _) = page.as_chunks::<WORD>();
+    let first = words.first()?;
+    words.iter().all(|word| word == first).then_some(first)
+}
+
 struct Scratch {
     table: CompressTable,
-    /// Compressed data, in one piece.
     output: [u8; get_maximum_output_size(PAGE_SIZE)],
 }
 
@@ -76,75 +44,31 @@ thread_local! {
     });
 }
 
-impl Stored {
-    /// Keeps a page, taken from `read` part by part, as one word if it is that, and otherwise as it is.
-    pub fn read<E>(read: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
-        let pieces = Pieces::fill(PAGE_SIZE, read)?;
-        Ok(match pieces.repeats() {
-            Some(word) => Stored::Filled(word),
-            None => Stored::Data {
-                pieces,
-                length: PAGE_SIZE as u16,
-            },
-        })
-    }
+/// Calls `f` with the page compressed, or with `None` when that saves too little.
+pub(super) fn compress<R>(page: &Page, f: impl FnOnce(Option<&[u8]>) -> R) -> R {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let length = compress_into_with_table(page, &mut scratch.output, &mut scratch.table);
+        // LZ4 cannot make a page as short as a word, but if it could, the page would have to stay as it is.
+        let length = length
+            .ok()
+            .filter(|length| (WORD + 1..=COMPRESSED_MAX).contains(length));
+        f(length.map(|length| &scratch.output[..length]))
+    })
+}
 
-    /// Compresses `page`; `None` when that saves no piece.
-    pub fn compress(page: &Page) -> Option<Self> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let length =
-                compress_into_with_table(page, &mut scratch.output, &mut scratch.table).ok()?;
-            (length <= COMPRESSED_MAX).then(|| Self::cut(&scratch.output[..length]))
-        })
-    }
-
-    /// The same page, compressed; `None` when that saves no piece.
-    pub fn compressed(&self) -> Option<Self> {
-        let mut page = [0; PAGE_SIZE];
-        self.decode(&mut page).ok()?;
-        Self::compress(&page)
-    }
-
-    /// Whether the page is kept as it is.
-    pub fn is_raw(&self) -> bool {
-        matches!(self, Stored::Data { length, .. } if usize::from(*length) == PAGE_SIZE)
-    }
-
-    fn cut(data: &[u8]) -> Self {
-        Stored::Data {
-            pieces: Pieces::cut(data),
-            length: data.len() as u16,
-        }
-    }
-
-    /// Writes the page's contents to `page`.
-    pub fn decode(&self, page: &mut Page) -> Result<(), Damaged> {
-        match self {
-            Stored::Filled(word) => {
-                for chunk in page.as_chunks_mut::<WORD>().0 {
-                    *chunk = *word;
-                }
-                Ok(())
+/// Writes to `page` what `kept`, which is shorter than a page, stands for.
+pub(super) fn decode(kept: &[u8], page: &mut Page) -> Result<(), Damaged> {
+    match kept.len() {
+        WORD => {
+            for chunk in page.as_chunks_mut::<WORD>().0 {
+                chunk.copy_from_slice(kept);
             }
-            Stored::Data { pieces, .. } if self.is_raw() => pieces.join(page),
-            Stored::Data { pieces, length } => SCRATCH.with_borrow_mut(|scratch| {
-                let data = scratch.output.get_mut(..usize::from(*length));
-                let data = data.ok_or(Damaged)?;
-                pieces.join(data)?;
-                match decompress_into(data, page) {
-                    Ok(PAGE_SIZE) => Ok(()),
-                    _ => Err(Damaged),
-                }
-            }),
+            Ok(())
         }
-    }
-
-    /// Bytes that the data takes, beside the metadata.
-    pub fn data_bytes(&self) -> u64 {
-        match self {
-            Stored::Filled(_) => 0,
-            Stored::Data { length, .. } => u64::from(*length).div_ceil(PIECE as u64) * PIECE_COST,
-        }
+        _ => match decompress_into(kept, page) {
+            Ok(PAGE_SIZE) => Ok(()),
+            _ => Err(Damaged),
+        },
     }
 }
 

@@ -4,7 +4,6 @@ use crate::pool::key::ObjectKey;
 fn key(pool: u32, object: u64, index: u64) -> Key {
     Key {
         object: ObjectKey {
-            guest: 0,
             pool,
             object: [object, 0, 0],
         },

@@ -1,22 +1,43 @@
 //! One guest of the pool: its pools, and the only way to its pages.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
-use super::evictions::{Evicted, EvictionLog};
+use super::books::Share;
+use super::evictions::Evicted;
 use super::key::{Key, ObjectId, ObjectKey, object_words};
-use super::{HostPool, Page, PageCopy, PoolError, PoolKind, trim};
-use crate::wire::PAGE_SIZE;
-
-/// A release of so many pages is worth a request to the C library to return memory.
-const TRIM_PAGES: u64 = (8 << 20) / PAGE_SIZE as u64;
+use super::store::Store;
+use super::{BATCH, HostPool, Page, PoolError, PoolKind};
 
 /// The pool as one guest sees it. Dropping it drops all pages of the guest.
 pub struct Guest {
     pool: Arc<HostPool>,
-    id: u32,
+    store: Arc<Store>,
     pools: RwLock<Pools>,
-    evictions: Arc<EvictionLog>,
+}
+
+/// Names one page of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageName {
+    /// The guest's pool.
+    pub pool: u32,
+    /// The object in it.
+    pub object: ObjectId,
+    /// The page of the object.
+    pub index: u64,
+}
+
+impl PageName {
+    fn key(&self) -> Key {
+        Key {
+            object: ObjectKey {
+                pool: self.pool,
+                object: object_words(&self.object),
+            },
+            index: self.index,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -29,20 +50,22 @@ struct Pools {
 impl HostPool {
     /// Adds a guest. `None` when as many guests were added as the pool can tell apart (2^32 - 1).
     pub fn register(self: &Arc<Self>) -> Option<Guest> {
-        use std::sync::atomic::Ordering::Relaxed;
         let id = self
             .next_guest
-            .fetch_update(Relaxed, Relaxed, |id| id.checked_add(1))
+            .fetch_update(Relaxed, Relaxed, |id| {
+                // The last one stands for none.
+                id.checked_add(1).filter(|next| *next < u32::MAX)
+            })
             .ok()?;
-        let evictions = Arc::<EvictionLog>::default();
-        self.eviction_logs
+        let store = Arc::new(Store::new(id, self.config.size, &self.arena));
+        self.books.open(id);
+        self.stores
             .write()
-            .expect("no thread panics while it holds the logs")
-            .insert(id, Arc::clone(&evictions));
+            .expect("no thread panics while it holds the stores")
+            .insert(id, Arc::clone(&store));
         Some(Guest {
-            evictions,
             pool: Arc::clone(self),
-            id,
+            store,
             pools: RwLock::default(),
         })
     }
@@ -80,9 +103,8 @@ impl Guest {
             .write()
             .expect("no thread panics while it holds the pools");
         let kind = pools.kinds.remove(&pool).ok_or(PoolError::NoSuchPool)?;
-        if self.pool.flush_pool(self.id, pool, kind) >= TRIM_PAGES {
-            trim::return_free_memory();
-        }
+        self.pool.flush_pool(&self.store, pool, kind);
+        self.pool.arena.trim();
         Ok(())
     }
 
@@ -92,15 +114,12 @@ impl Guest {
             .pools
             .write()
             .expect("no thread panics while it holds the pools");
-        let mut flushed = 0;
         while let Some((pool, kind)) = pools.kinds.pop_first() {
-            flushed += self.pool.flush_pool(self.id, pool, kind);
+            self.pool.flush_pool(&self.store, pool, kind);
         }
-        self.pool.ledger.revoke(self.id);
-        self.evictions.set_wanted(false);
-        if flushed >= TRIM_PAGES {
-            trim::return_free_memory();
-        }
+        self.pool.arena.trim();
+        self.pool.books.revoke(self.store.guest);
+        self.store.evictions.set_wanted(false);
     }
 
     /// Stores a page, in place of an older one of the same key. After an error the key is absent.
@@ -110,11 +129,46 @@ impl Guest {
         pool: u32,
         object: &ObjectId,
         index: u64,
-        page: impl Into<PageCopy>,
+        page: &Page,
     ) -> Result<(), PoolError> {
-        self.with(pool, object, index, |key, kind| {
-            self.pool.put(key, kind, page.into().0)
-        })?
+        let name = PageName {
+            pool,
+            object: *object,
+            index,
+        };
+        let mut result = [Ok(())];
+        self.put_all(&[name], std::slice::from_ref(page), &mut result);
+        result[0]
+    }
+
+    /// Stores pages, one after the other, each as [`Guest::put`] does; those of an object are stored together.
+    ///
+    /// # Panics
+    /// The three slices are not of one length.
+    pub fn put_all(
+        &self,
+        names: &[PageName],
+        pages: &[Page],
+        results: &mut [Result<(), PoolError>],
+    ) {
+        assert!(names.len() == pages.len() && names.len() == results.len());
+        let pools = self.pools();
+        let mut at = 0;
+        while at < names.len() {
+            let Some((kind, run)) = self.run(&pools, &names[at..]) else {
+                results[at] = Err(PoolError::NoSuchPool);
+                at += 1;
+                continue;
+            };
+            let mut keys = [(run.first, &pages[at]); BATCH];
+            for (place, number) in keys.iter_mut().zip(at..at + run.length) {
+                *place = (names[number].key(), &pages[number]);
+            }
+            let results = &mut results[at..at + run.length];
+            self.pool
+                .put(&self.store, kind, &keys[..run.length], results);
+            at += run.length;
+        }
     }
 
     /// Writes the page to `page` and returns true, or returns false when it is absent; then
@@ -126,15 +180,66 @@ impl Guest {
         index: u64,
         page: &mut Page,
     ) -> Result<bool, PoolError> {
-        self.with(pool, object, index, |key, kind| {
-            self.pool.get(key, kind, page)
-        })?
+        let name = PageName {
+            pool,
+            object: *object,
+            index,
+        };
+        let mut result = [Ok(false)];
+        self.get_all(&[name], std::slice::from_mut(page), &mut result);
+        result[0]
+    }
+
+    /// Reads pages, one after the other, each as [`Guest::get`] does; those of an object are read together.
+    ///
+    /// # Panics
+    /// The three slices are not of one length.
+    pub fn get_all(
+        &self,
+        names: &[PageName],
+        pages: &mut [Page],
+        results: &mut [Result<bool, PoolError>],
+    ) {
+        assert!(names.len() == pages.len() && names.len() == results.len());
+        let pools = self.pools();
+        let mut at = 0;
+        while at < names.len() {
+            let Some((kind, run)) = self.run(&pools, &names[at..]) else {
+                results[at] = Err(PoolError::NoSuchPool);
+                at += 1;
+                continue;
+            };
+            let mut keys = [run.first; BATCH];
+            for (key, name) in keys.iter_mut().zip(&names[at..at + run.length]) {
+                *key = name.key();
+            }
+            let (keys, end) = (&keys[..run.length], at + run.length);
+            let (pages, results) = (&mut pages[at..end], &mut results[at..end]);
+            self.pool.get(&self.store, kind, keys, pages, results);
+            at = end;
+        }
+    }
+
+    /// How many of the first pages are of one pool, and of objects in one shard; [`BATCH`] at most. `None` if the first one's
+    /// pool does not exist.
+    fn run(&self, pools: &Pools, names: &[PageName]) -> Option<(PoolKind, Run)> {
+        let first = names.first()?;
+        let kind = *pools.kinds.get(&first.pool)?;
+        let first = first.key();
+        let shard = self.store.shard_of(&first.object);
+        let alike = names.iter().take(BATCH).take_while(|name| {
+            let object = name.key().object;
+            object == first.object
+                || object.pool == first.object.pool && self.store.shard_of(&object) == shard
+        });
+        let length = alike.count();
+        Some((kind, Run { first, length }))
     }
 
     /// Drops one page; returns how many pages there were.
     pub fn flush_page(&self, pool: u32, object: &ObjectId, index: u64) -> Result<u64, PoolError> {
         self.with(pool, object, index, |key, kind| {
-            u64::from(self.pool.flush_page(key, kind))
+            u64::from(self.pool.flush_page(&self.store, kind, &key))
         })
     }
 
@@ -150,7 +255,10 @@ impl Guest {
         self.with(pool, object, index, |key, kind| {
             match count.checked_sub(1) {
                 None => 0,
-                Some(more) => self.pool.flush_range(key, index.saturating_add(more), kind),
+                Some(more) => {
+                    let range = (index, index.saturating_add(more));
+                    self.pool.flush_range(&self.store, kind, &key.object, range)
+                }
             }
         })
     }
@@ -158,53 +266,54 @@ impl Guest {
     /// Drops all pages of an object; returns how many there were.
     pub fn flush_object(&self, pool: u32, object: &ObjectId) -> Result<u64, PoolError> {
         self.with(pool, object, 0, |key, kind| {
-            self.pool.flush_range(key, u64::MAX, kind)
+            self.pool
+                .flush_range(&self.store, kind, &key.object, (0, u64::MAX))
         })
     }
 
     /// Promises as many further persistent puts as the guest's limit and the room in the pool
     /// allow; returns how many pages that is.
     pub fn grant_credit(&self) -> u32 {
-        self.pool.ledger.grant(self.id)
+        self.pool.books.grant(self.store.guest)
     }
 
     /// Persistent puts that could be promised now in addition, in pages.
     pub fn grantable_credit(&self) -> u32 {
-        self.pool.ledger.grantable(self.id)
+        self.pool.books.grantable(self.store.guest)
     }
 
     /// Persistent puts that were promised and have not been sent yet, in pages.
     pub fn credit(&self) -> u32 {
-        self.pool.ledger.promised_to(self.id)
+        self.pool.books.promised_to(self.store.guest)
     }
 
     /// Takes back all credit.
     pub fn revoke_credit(&self) {
-        self.pool.ledger.revoke(self.id);
+        self.pool.books.revoke(self.store.guest);
     }
 
     /// Whether evictions of the guest's pages are noted from now on; what was noted before is forgotten.
     pub fn note_evictions(&self, wanted: bool) {
-        self.evictions.set_wanted(wanted);
+        self.store.evictions.set_wanted(wanted);
     }
 
     /// Runs of evicted pages that [`Guest::take_evictions`] would yield now, but for the latest that hold `latest` pages.
     pub fn evictions_waiting(&self, latest: u64) -> usize {
         match latest {
-            0 => self.evictions.waiting(),
-            pages => self.evictions.waiting_before(pages),
+            0 => self.store.evictions.waiting(),
+            pages => self.store.evictions.waiting_before(pages),
         }
     }
 
     /// Pages whose eviction was noted and forgotten again, because nobody fetched it in time.
     pub fn evictions_forgotten(&self) -> u64 {
-        self.evictions.forgotten()
+        self.store.evictions.forgotten()
     }
 
     /// Moves at most `limit` runs of pages that were evicted to the end of `to`, the earliest first. A page among
     /// them may have been put again since.
     pub fn take_evictions(&self, limit: usize, to: &mut Vec<Evicted>) {
-        self.evictions.take(limit, to);
+        self.store.evictions.take(limit, to);
     }
 
     fn with<R>(
@@ -214,30 +323,45 @@ impl Guest {
         index: u64,
         f: impl FnOnce(Key, PoolKind) -> R,
     ) -> Result<R, PoolError> {
-        let pools = self
-            .pools
-            .read()
-            .expect("no thread panics while it holds the pools");
+        let name = PageName {
+            pool,
+            object: *object,
+            index,
+        };
+        let pools = self.pools();
         let kind = *pools.kinds.get(&pool).ok_or(PoolError::NoSuchPool)?;
-        Ok(f(
-            Key {
-                object: ObjectKey {
-                    guest: self.id,
-                    pool,
-                    object: object_words(object),
-                },
-                index,
-            },
-            kind,
-        ))
+        Ok(f(name.key(), kind))
     }
+
+    fn pools(&self) -> RwLockReadGuard<'_, Pools> {
+        self.pools
+            .read()
+            .expect("no thread panics while it holds the pools")
+    }
+
+    /// Sets what the guest may take of the pool. What it has beyond its new maximum goes as it puts.
+    pub fn set_share(&self, share: Share) {
+        self.pool.books.set_share(self.store.guest, share);
+    }
+
+    /// Refuses all puts from now on, or no longer. A put that is refused drops the older page of its key.
+    pub fn freeze(&self, frozen: bool) {
+        self.store.frozen.store(frozen, Relaxed);
+    }
+}
+
+/// Pages that are put or got together.
+struct Run {
+    first: Key,
+    length: usize,
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
         self.reset();
-        if let Ok(mut logs) = self.pool.eviction_logs.write() {
-            logs.remove(&self.id);
+        if let Ok(mut stores) = self.pool.stores.write() {
+            stores.remove(&self.store.guest);
         }
+        self.pool.books.close(self.store.guest);
     }
 }

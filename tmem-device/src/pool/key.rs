@@ -5,10 +5,9 @@ use crate::wire::OBJECT_SIZE;
 /// Names an object within a pool.
 pub type ObjectId = [u8; OBJECT_SIZE];
 
-/// Names one object of one guest. The order puts all objects of a pool next to each other.
+/// Names one object of one guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ObjectKey {
-    pub guest: u32,
     pub pool: u32,
     pub object: ObjectWords,
 }
@@ -39,16 +38,15 @@ pub(super) fn object_bytes(words: &ObjectWords) -> ObjectId {
 
 impl ObjectKey {
     /// A number that is the same in every run. A guest can choose objects whose numbers collide; they share
-    /// a lock then, which costs time to that guest above all.
+    /// a lock and a chain then, which are that guest's own.
     pub fn hash(&self) -> u64 {
-        let owner = u64::from(self.guest) << 32 | u64::from(self.pool);
         let words = self.object.iter();
-        words.fold(mix(owner), |hash, word| mix(hash ^ word))
+        words.fold(mix(self.pool.into()), |hash, word| mix(hash ^ word))
     }
 }
 
 /// Each bit of the result depends on each bit of `word` (the finalizer of MurmurHash3).
-fn mix(mut word: u64) -> u64 {
+pub(super) fn mix(mut word: u64) -> u64 {
     word = (word ^ (word >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     word = (word ^ (word >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     word ^ (word >> 33)

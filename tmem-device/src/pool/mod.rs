@@ -1,63 +1,75 @@
 //! The host's pool of pages, shared by all guests.
 //!
-//! A put flows forward: [`Guest`] checks the pool's id, [`HostPool`] asks the ledger for
-//! admission and makes room, a shard keeps what the codec made of the page, and when room is
-//! short, some are squeezed. The pool knows nothing of virtio.
+//! A put flows forward: [`Guest`] checks the pool's id, [`HostPool`] books the page and makes room (`books.rs`,
+//! `room.rs`), a shard of the guest's store indexes it (`shard.rs`, `entries.rs`, `objects.rs`), a segment takes its bytes
+//! (`segments.rs`, `arena.rs`). When room is short the cleaner compresses pages and closes gaps (`cleaner.rs`). The
+//! pool knows nothing of virtio.
 //!
 //! # Memory
-//! The pool charges each page its stored bytes and [`PAGE_METADATA`], an upper bound of what the
-//! structures around it take, and never stores what would exceed [`PoolConfig::size`]. Beyond
-//! that come 16 shards with at most two spare slab chunks each (360 KiB together), 13 KiB of
-//! scratch space and at most 260 KiB of free pieces for each thread that puts or frees,
-//! 400 KiB for the log of a guest's evictions, a few dozen bytes for each of a guest's pools (at most
-//! [`PoolConfig::max_pools`]), and what the process's allocator loses: 1 to 10 % in
-//! `tests/memory_bound.rs`, which fails beyond 12 %, because data is kept in pieces of one length.
-//! Empty objects take nothing: an object exists only as the keys of its pages.
-//! Freed blocks go back to the allocator at once; after a bulk release (a pool destroyed, a
-//! guest gone) the pool asks the C library to give whole free pages back to the kernel.
+//! Data lies in segments of 128 KiB. Those with ephemeral pages are given to the kernel when they are full (`arena.rs`): it
+//! takes them back under memory pressure, without asking and at once, and the pool finds out when a page is asked for, or
+//! by [`HostPool::find_taken`]. Free segments are given to the kernel likewise, and used again as far as it has not taken them;
+//! at once they go back only when a guest's pool is destroyed, or the size is made smaller.
+//!
+//! The pool charges each page its data, [`PAGE_METADATA`], and the first of an object [`OBJECT_METADATA`]: upper bounds of what
+//! the structures around it take. What a page was charged is free again when its segment is: at the latest when an eighth
+//! of the pool is charged for pages that have gone. The pool never stores what would exceed [`PoolConfig::size`]. Beyond
+//! that come up to 128 KiB for each open segment (six a shard at most; a guest has a shard for each 32 MiB of the size, eight at
+//! most), one segment that is being cleaned for each thread, 2 to 4 bytes of ghosts for each 4 KiB of the size, 100 KiB of scratch space for each thread,
+//! 400 KiB for the log of a guest's evictions, and a few dozen bytes for each of a guest's pools
+//! (at most [`PoolConfig::max_pools`]). `tests/memory_bound.rs` holds the process to it.
+//!
+//! # Which pages go
+//! Ephemeral pages have two queues after S3-FIFO (J. Yang et al., "FIFO queues are all you need for cache eviction", SOSP
+//! 2023): one for pages that come for the first time, from which pages are evicted while it takes more than a tenth, and
+//! one for those that were here before (`ghosts.rs`). Both are first in, first out, by the segment. A page that is asked for
+//! leaves the pool, so what S3-FIFO learns from hits in the queue is learnt from pages that come again.
 
+mod arena;
+mod books;
+mod chains;
+mod cleaner;
 mod codec;
+mod entries;
 mod evictions;
+mod ghosts;
+mod governed;
 mod guest;
 mod key;
-mod ledger;
-mod lru;
 mod objects;
-mod pieces;
+mod room;
+mod segments;
 mod shard;
-mod squeeze;
 mod stats;
-mod trim;
+mod store;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-#[cfg(test)]
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 
-pub use codec::{Page, PageCopy};
+pub use books::{OBJECT_METADATA, PAGE_METADATA, Share, WORST_PAGE};
+pub use codec::Page;
 pub use evictions::Evicted;
-pub use guest::Guest;
+pub use guest::{Guest, PageName};
 pub use key::ObjectId;
-pub use ledger::{OBJECT_METADATA, PAGE_METADATA, WORST_PAGE};
 pub use stats::PoolStats;
 
-use codec::Stored;
-use evictions::EvictionLog;
+use crate::wire::PAGE_SIZE;
+use arena::Arena;
+use books::Books;
+use ghosts::Ghosts;
 use key::{Key, ObjectKey};
-use ledger::{Admission, Ledger, Load};
-use shard::{NO_STAMP, Pages, Shard, Taken};
+use segments::{Data, Queue};
+use shard::{Fetched, Left, Progress, Shard};
+use stats::{Counters, change};
+use store::Store;
 
-const SHARDS: usize = 16;
+/// The most that is used.
+const MAX_SIZE: u64 = 1 << 40;
 
-/// Slots are numbered by 32 bits: with a pool of this size, no shard can run out of them.
-const MAX_SIZE: u64 = u32::MAX as u64 * PAGE_METADATA;
-
-/// Pages that a range operation frees in one go, under one shard's lock.
-const RANGE_BATCH: usize = 256;
-
-/// How often an ephemeral put makes room that others then take, before it is refused.
-const ADMISSION_ATTEMPTS: usize = 32;
+/// Pages that are put or got under one lock.
+pub const BATCH: usize = 16;
 
 /// What a pool of pages does when it is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +84,15 @@ pub enum PoolKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolConfig {
     /// Bytes of host memory that stored pages and their metadata may take. With 0, every
-    /// put is refused; 960 GiB is the most that is used.
+    /// put is refused; 1 TiB is the most that is used.
     pub size: u64,
     /// Persistent puts promised to one guest at most, in pages.
     pub credit: u32,
     /// Pools that one guest may have at once.
     pub max_pools: u32,
+    /// Whether the kernel may take ephemeral pages; without, they are the process's own memory, and meet memory
+    /// pressure as such.
+    pub reclaimable: bool,
 }
 
 impl PoolConfig {
@@ -88,6 +103,7 @@ impl PoolConfig {
             size,
             credit: (size / 128 / WORST_PAGE).clamp(64, 1024) as u32,
             max_pools: 1024,
+            reclaimable: true,
         }
     }
 }
@@ -109,14 +125,19 @@ pub enum PoolError {
 /// Memory of the host that holds pages of guests.
 pub struct HostPool {
     config: PoolConfig,
-    ledger: Ledger,
-    shards: Vec<Shard>,
-    /// Of each guest.
-    eviction_logs: RwLock<BTreeMap<u32, Arc<EvictionLog>>>,
-    stamp: AtomicU64,
-    /// Pages that were picked to be compressed.
+    arena: Arc<Arena>,
+    books: Books,
+    ghosts: Ghosts,
+    stores: RwLock<BTreeMap<u32, Arc<Store>>>,
+    counters: Counters,
+    /// Segments that were picked to be compressed.
     picks: AtomicU64,
     next_guest: AtomicU32,
+}
+
+thread_local! {
+    /// Data on its way out of a shard.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; BATCH * PAGE_SIZE]);
 }
 
 impl HostPool {
@@ -124,10 +145,11 @@ impl HostPool {
     pub fn new(mut config: PoolConfig) -> Arc<Self> {
         config.size = config.size.min(MAX_SIZE);
         Arc::new(HostPool {
-            ledger: Ledger::new(config.size, config.credit),
-            shards: (0..SHARDS).map(|_| Shard::new()).collect(),
-            eviction_logs: RwLock::default(),
-            stamp: AtomicU64::new(0),
+            arena: Arena::new(config.reclaimable),
+            books: Books::new(config.size, config.credit),
+            ghosts: Ghosts::new(config.size / PAGE_SIZE as u64),
+            stores: RwLock::default(),
+            counters: Counters::default(),
             picks: AtomicU64::new(0),
             next_guest: AtomicU32::new(0),
             config,
@@ -139,252 +161,326 @@ impl HostPool {
         &self.config
     }
 
-    /// Figures of the whole pool.
+    /// Bytes that the pool may take now; at first [`PoolConfig::size`].
+    pub fn size(&self) -> u64 {
+        self.books.size()
+    }
+
+    /// Makes the pool larger or smaller, 1 TiB being the most that is used. Ephemeral pages that are too many go before this
+    /// returns. Persistent pages stay: while they take more than the new size, nothing is promised, and puts without credit
+    /// are refused.
+    pub fn set_size(&self, size: u64) {
+        self.books.set_size(size.min(MAX_SIZE));
+        self.shrink();
+        self.arena.trim();
+    }
+
+    /// Figures of the whole pool. Those of memory are taken shard by shard, others as they are.
     pub fn stats(&self) -> PoolStats {
-        self.ledger.stats()
-    }
-
-    fn shard(&self, object: &ObjectKey) -> &Shard {
-        &self.shards[object.hash() as usize % SHARDS]
-    }
-
-    fn next_stamp(&self) -> u64 {
-        self.stamp.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn put(&self, key: Key, kind: PoolKind, page: Stored) -> Result<(), PoolError> {
-        let refused = match self.put_as(key, kind, page) {
-            Ok(()) => None,
-            Err(page) if self.ledger.has_room(kind) => match page.compressed() {
-                Some(compressed) => self.put_as(key, kind, compressed).err(),
-                None => Some(page),
-            },
-            Err(page) => Some(page),
-        };
-        if refused.is_some() {
-            self.flush_page(key, kind);
-            return Err(PoolError::Refused);
-        }
-        self.squeeze(key.object.guest);
-        Ok(())
-    }
-
-    /// Stores the page, or gives it back.
-    fn put_as(&self, key: Key, kind: PoolKind, page: Stored) -> Result<(), Stored> {
-        match kind {
-            PoolKind::Ephemeral => self.put_ephemeral(key, page),
-            PoolKind::Persistent => self.put_persistent(key, page),
+        let stores = self.all_stores();
+        let sum = |f: &dyn Fn(&Shard) -> u64| stores.iter().map(|store| store.sum(f)).sum::<u64>();
+        let metadata = sum(&|shard| shard.metadata_bytes() as u64);
+        let sums = self.books.sums();
+        let counters = &self.counters;
+        PoolStats {
+            stored_pages: counters.stored_pages.load(Relaxed),
+            persistent_pages: counters.persistent_pages.load(Relaxed),
+            stored_bytes: counters.stored_bytes.load(Relaxed),
+            used_bytes: sums.ephemeral + sums.persistent,
+            dead_bytes: counters.dead_bytes.load(Relaxed),
+            ephemeral_bytes: sums.ephemeral,
+            raw_pages: counters.raw_pages.load(Relaxed),
+            promised_pages: sums.promised_pages,
+            evictions: counters.evictions.load(Relaxed),
+            taken_pages: counters.taken_pages.load(Relaxed),
+            arena_bytes: sum(&|shard| shard.segments.arena_bytes()),
+            metadata_bytes: metadata + self.ghosts.bytes(),
         }
     }
 
-    fn put_ephemeral(&self, key: Key, page: Stored) -> Result<(), Stored> {
-        let shard = self.shard(&key.object);
-        let data_bytes = page.data_bytes();
-        let mut page = page;
-        for _ in 0..ADMISSION_ATTEMPTS {
-            let (admission, outcome) = shard.with(|pages| {
-                let object = pages.object(&key.object);
-                let load = Load::page(data_bytes, object.is_none());
-                let admission = self.ledger.admit_ephemeral(load);
-                if admission != Admission::Granted {
-                    return (admission, Err(page));
-                }
-                let replaced = pages.insert(object, key, page, self.next_stamp(), true);
-                if let Some(old) = &replaced {
-                    let old = Load::page(old.data_bytes(), false);
-                    self.ledger.release(PoolKind::Ephemeral, old);
-                }
-                (admission, Ok(replaced))
-            });
-            page = match outcome {
-                // What was replaced is freed here, without the lock.
-                Ok(_) => return Ok(()),
-                Err(page) => page,
-            };
-            let goes_on = admission == Admission::NeedsEviction
-                // An older page of the same key goes first: it costs nobody anything.
-                && (self.flush_page(key, PoolKind::Ephemeral) || self.evict_oldest());
-            if !goes_on {
-                break;
-            }
-        }
-        Err(page)
-    }
-
-    fn put_persistent(&self, key: Key, page: Stored) -> Result<(), Stored> {
-        let data_bytes = page.data_bytes();
-        while !self.ledger.admit_persistent(key.object.guest, data_bytes) {
-            // The older page of the key is lost in any case; perhaps its room is enough.
-            if !self.flush_page(key, PoolKind::Persistent) && !self.squeeze_one() {
-                return Err(page);
-            }
-        }
-        while self.ledger.is_over() {
-            if !self.evict_oldest() {
-                // Another thread holds the pages that must go.
-                std::thread::yield_now();
-            }
-        }
-        let replaced = self.shard(&key.object).with(|pages| {
-            let object = pages.object(&key.object);
-            if object.is_some() {
-                self.ledger.object_was_there();
-            }
-            let replaced = pages.insert(object, key, page, self.next_stamp(), false);
-            if let Some(old) = &replaced {
-                let old = Load::page(old.data_bytes(), false);
-                self.ledger.release(PoolKind::Persistent, old);
-            }
-            replaced
-        });
-        drop(replaced);
-        Ok(())
-    }
-
-    /// Drops the ephemeral page that was put longest ago; exact while nobody else changes the pool.
-    fn evict_oldest(&self) -> bool {
-        loop {
-            let hint = self
-                .shards
-                .iter()
-                .map(|shard| (shard.oldest_stamp(), shard))
-                .min_by_key(|(stamp, _)| *stamp)
-                .filter(|(stamp, _)| *stamp != NO_STAMP);
-            let Some((_, shard)) = hint else {
-                // The hints lag behind pages that are just being inserted: wait for them.
-                return self.shards.iter().any(|shard| self.evict_from(shard));
-            };
-            if self.evict_from(shard) {
-                return true;
-            }
-        }
-    }
-
-    fn evict_from(&self, shard: &Shard) -> bool {
-        let evicted = shard.with(|pages| {
-            let taken = pages.remove_oldest()?;
-            self.ledger.evicted(taken.load());
-            Some(taken)
-        });
-        let Some(Taken { key, .. }) = evicted else {
-            return false;
-        };
-        let logs = self
-            .eviction_logs
+    fn all_stores(&self) -> Vec<Arc<Store>> {
+        let stores = self
+            .stores
             .read()
-            .expect("no thread panics while it holds the logs");
-        if let Some(log) = logs.get(&key.object.guest) {
-            log.add(&key);
-        }
-        true
+            .expect("no thread panics while it holds the stores");
+        stores.values().cloned().collect()
     }
 
-    /// Writes the page to `page` if it is there; an ephemeral one is removed.
-    fn get(&self, key: Key, kind: PoolKind, page: &mut Page) -> Result<bool, PoolError> {
-        match kind {
-            PoolKind::Ephemeral => {
-                let Some(stored) = self.take(&key, kind) else {
-                    return Ok(false);
+    fn store(&self, guest: u32) -> Option<Arc<Store>> {
+        let stores = self
+            .stores
+            .read()
+            .expect("no thread panics while it holds the stores");
+        stores.get(&guest).cloned()
+    }
+
+    /// Calls `f` with a shard locked, and then sees to what left it.
+    fn with<R>(
+        &self,
+        store: &Store,
+        shard: usize,
+        kind: PoolKind,
+        f: impl FnOnce(&mut Shard, &mut Left) -> R,
+    ) -> R {
+        let mut left = Left::default();
+        let (result, figures) = store.with(shard, |shard| f(shard, &mut left));
+        let counters = &self.counters;
+        change(&counters.raw_pages, figures.before.raw, figures.after.raw);
+        for kind in [PoolKind::Ephemeral, PoolKind::Persistent] {
+            let (before, after) = (figures.before.dead(kind), figures.after.dead(kind));
+            change(&counters.dead_bytes, before, after);
+        }
+        change(&counters.stored_pages, left.pages, 0);
+        change(&counters.stored_bytes, left.bytes, 0);
+        change(&counters.taken_pages, 0, left.taken);
+        if kind == PoolKind::Persistent {
+            change(&counters.persistent_pages, left.pages, 0);
+        }
+        let mut released = left.released + left.objects * OBJECT_METADATA;
+        for freed in left.freed.drain(..) {
+            debug_assert_eq!(freed.kind, kind);
+            released += freed.cost;
+        }
+        if released > 0 {
+            self.books.release(store.guest, kind, released);
+        }
+        result
+    }
+
+    /// Stores pages whose objects are in one shard, one after the other; `results` has as many places.
+    fn put(
+        &self,
+        store: &Store,
+        kind: PoolKind,
+        pages: &[(Key, &Page)],
+        results: &mut [Result<(), PoolError>],
+    ) {
+        let Some((first, _)) = pages.first() else {
+            return;
+        };
+        let shard = store.shard_of(&first.object);
+        let frozen = store.frozen.load(Relaxed);
+        let mut booked = [0; BATCH];
+        for ((key, page), booked) in pages.iter().zip(&mut booked) {
+            let bytes = match codec::shorten(page) {
+                Some(word) => books::data_cost(word.len()) + PAGE_METADATA + OBJECT_METADATA,
+                None => WORST_PAGE,
+            };
+            // An older page of the same key is lost in any case; perhaps its room is enough.
+            let granted = !frozen
+                && (self.make_room(store.guest, kind, bytes)
+                    || self.flush_page(store, kind, key)
+                        && self.make_room(store.guest, kind, bytes));
+            *booked = if granted { bytes } else { 0 };
+        }
+        let queues = pages.iter().map(|(key, _)| match kind {
+            PoolKind::Persistent => Queue::Persistent,
+            PoolKind::Ephemeral if self.ghosts.knows(store.guest, key) => Queue::Main,
+            PoolKind::Ephemeral => Queue::Small,
+        });
+        let (mut stored, mut bytes, mut surplus) = (0, 0, 0);
+        self.with(store, shard, kind, |shard, left| {
+            let pages = pages.iter().zip(queues).zip(&booked).zip(results);
+            for ((((key, page), queue), booked), result) in pages {
+                *result = Err(PoolError::Refused);
+                if *booked == 0 {
+                    shard.remove(key, left);
+                    continue;
+                }
+                let data = match codec::shorten(page) {
+                    Some(word) => Data::Short(word),
+                    None => Data::Whole {
+                        page,
+                        settled: false,
+                    },
                 };
-                // An ephemeral page that the host lost is a miss.
-                Ok(stored.decode(page).is_ok())
+                surplus += booked;
+                if let Ok(inserted) = shard.insert(key, queue, store.next_age(), data, left) {
+                    *result = Ok(());
+                    stored += 1;
+                    bytes += data.length() as u64;
+                    surplus -= inserted.cost;
+                    if inserted.new_object {
+                        surplus -= OBJECT_METADATA;
+                    }
+                }
             }
-            PoolKind::Persistent => self.shard(&key.object).with(|pages| match pages.get(&key) {
-                None => Ok(false),
-                Some(stored) => stored
-                    .decode(page)
-                    .map(|()| true)
-                    .map_err(|_| PoolError::Lost),
-            }),
+        });
+        change(&self.counters.stored_pages, 0, stored);
+        change(&self.counters.stored_bytes, 0, bytes);
+        if kind == PoolKind::Persistent {
+            change(&self.counters.persistent_pages, 0, stored);
         }
+        if surplus > 0 {
+            self.books.release(store.guest, kind, surplus);
+        }
+        self.tidy(store.guest);
     }
 
-    fn take(&self, key: &Key, kind: PoolKind) -> Option<Stored> {
-        self.shard(&key.object).with(|pages| {
-            let taken = pages.remove(key)?;
-            self.ledger.release(kind, taken.load());
-            Some(taken.stored)
-        })
+    /// Reads pages whose objects are in one shard, [`BATCH`] of them at most; ephemeral ones are removed.
+    fn get(
+        &self,
+        store: &Store,
+        kind: PoolKind,
+        keys: &[Key],
+        pages: &mut [Page],
+        results: &mut [Result<bool, PoolError>],
+    ) {
+        let Some(first) = keys.first() else {
+            return;
+        };
+        let shard = store.shard_of(&first.object);
+        let exclusive = kind == PoolKind::Ephemeral;
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut found = [const { Fetched::Absent }; BATCH];
+            let mut filled = 0;
+            self.with(store, shard, kind, |shard, left| {
+                for ((key, page), found) in keys.iter().zip(pages.iter_mut()).zip(&mut found) {
+                    *found = shard.fetch(key, exclusive, page, &mut scratch[filled..], left);
+                    if let Fetched::Data(length) = found {
+                        filled += *length;
+                    }
+                }
+            });
+            let mut rest = &scratch[..];
+            for (((key, page), found), result) in keys.iter().zip(pages).zip(found).zip(results) {
+                *result = match found {
+                    Fetched::Absent => Ok(false),
+                    Fetched::Page => Ok(true),
+                    Fetched::Data(length) => {
+                        let (data, later) = rest.split_at(length);
+                        rest = later;
+                        match codec::decode(data, page) {
+                            Ok(()) => Ok(true),
+                            // An ephemeral page that the host lost is a miss.
+                            Err(_) if exclusive => Ok(false),
+                            Err(_) => Err(PoolError::Lost),
+                        }
+                    }
+                };
+                if exclusive && *result == Ok(true) {
+                    self.ghosts.add(store.guest, key);
+                }
+            }
+        });
     }
 
     /// Drops a page; whether there was one.
-    fn flush_page(&self, key: Key, kind: PoolKind) -> bool {
-        self.take(&key, kind).is_some()
+    fn flush_page(&self, store: &Store, kind: PoolKind, key: &Key) -> bool {
+        let shard = store.shard_of(&key.object);
+        self.with(store, shard, kind, |shard, left| shard.remove(key, left))
     }
 
-    /// Drops the pages of one object from `first` to the index `last`; how many there were.
-    fn flush_range(&self, first: Key, last: u64, kind: PoolKind) -> u64 {
-        self.flush(self.shard(&first.object), kind, |pages| {
-            pages.remove_range(&first, last, RANGE_BATCH)
+    /// Drops the pages of one object from the index `first` to `last`; how many there were.
+    fn flush_range(
+        &self,
+        store: &Store,
+        kind: PoolKind,
+        object: &ObjectKey,
+        range: (u64, u64),
+    ) -> u64 {
+        let shard = store.shard_of(object);
+        self.flush(store, shard, kind, |shard, progress, left| {
+            shard.remove_range(object, range, progress, left)
         })
     }
 
-    /// Drops all pages of a guest's pool.
-    fn flush_pool(&self, guest: u32, pool: u32, kind: PoolKind) -> u64 {
-        let flush = |shard| {
-            self.flush(shard, kind, |pages| {
-                pages.remove_pool(guest, pool, RANGE_BATCH)
-            })
-        };
-        self.shards.iter().map(flush).sum()
+    /// Drops all pages of a guest's pool, to which nobody puts meanwhile.
+    fn flush_pool(&self, store: &Store, pool: u32, kind: PoolKind) {
+        for shard in store.numbers() {
+            self.flush(store, shard, kind, |shard, progress, left| {
+                shard.remove_pool(pool, progress, left)
+            });
+        }
     }
 
-    /// Drops what `next` takes out, a batch after the other.
-    fn flush(&self, shard: &Shard, kind: PoolKind, next: impl Fn(&mut Pages) -> Vec<Taken>) -> u64 {
-        let mut flushed = 0;
+    /// Calls `turn` until it says that it is done, with the lock released in between.
+    fn flush(
+        &self,
+        store: &Store,
+        shard: usize,
+        kind: PoolKind,
+        turn: impl Fn(&mut Shard, &mut Progress, &mut Left) -> bool,
+    ) -> u64 {
+        let (mut flushed, mut progress) = (0, Progress::default());
         loop {
-            let batch = shard.with(|pages| {
-                let batch = next(pages);
-                if !batch.is_empty() {
-                    self.ledger
-                        .release(kind, batch.iter().map(Taken::load).sum());
-                }
-                batch
+            let done = self.with(store, shard, kind, |shard, left| {
+                let done = turn(shard, &mut progress, left);
+                flushed += left.pages;
+                done
             });
-            flushed += batch.len() as u64;
-            if batch.len() < RANGE_BATCH {
+            if done {
                 return flushed;
             }
         }
     }
 
-    /// Recomputes the books from the shards, and compares. No other thread may use the pool.
+    /// Recomputes the figures from the shards, and compares. No other thread may use the pool.
     #[cfg(test)]
     fn audit(&self) {
-        let (mut ephemeral, mut persistent) = (0, 0);
-        for shard in &self.shards {
-            shard.with(|pages| {
-                let mut seen = BTreeSet::new();
-                for entry in pages.audit() {
-                    let mut cost = entry.stored.data_bytes() + PAGE_METADATA;
-                    if seen.insert(entry.object.number) {
-                        cost += OBJECT_METADATA;
+        let stats = self.stats();
+        let (mut pages, mut persistent, mut charged) = (0, 0, 0);
+        for store in self.all_stores() {
+            let mut objects = std::collections::BTreeSet::new();
+            for number in store.numbers() {
+                store.with(number, |shard| {
+                    for (key, queue) in shard.audit() {
+                        assert_eq!(store.shard_of(&key.object), number);
+                        objects.insert((key.object, key.index >> 32));
+                        pages += 1;
+                        persistent += u64::from(queue == Queue::Persistent);
                     }
-                    *(if entry.ephemeral {
-                        &mut ephemeral
-                    } else {
-                        &mut persistent
-                    }) += cost;
-                }
-            });
+                    for queue in Queue::ALL {
+                        charged += shard.segments.figures(queue).charged;
+                    }
+                });
+            }
+            charged += objects.len() as u64 * OBJECT_METADATA;
         }
-        let books = self.ledger.lock();
-        assert_eq!((books.ephemeral, books.persistent), (ephemeral, persistent));
+        assert_eq!(
+            (stats.stored_pages, stats.persistent_pages),
+            (pages, persistent)
+        );
+        assert_eq!(stats.used_bytes, charged);
+        let sums = self.books.sums();
+        let promised = sums.promised_pages * WORST_PAGE;
         assert!(
-            ephemeral + persistent <= self.config.size,
+            sums.ephemeral + sums.persistent <= self.config.size,
             "the cap is exceeded"
         );
-        let promised = books.promised * ledger::WORST_PAGE;
         assert!(
-            persistent + promised <= self.config.size,
+            sums.persistent + promised <= self.config.size,
             "more is promised than there is"
         );
+    }
+
+    /// Looks for pages that the kernel has taken, and forgets them; how many there were. Takes a system call for each
+    /// segment, and no lock for long.
+    pub fn find_taken(&self) -> u64 {
+        let mut taken = 0;
+        for store in self.all_stores() {
+            for shard in store.numbers() {
+                let mut from = Some(0);
+                while let Some(number) = from {
+                    from = self.with(&store, shard, PoolKind::Ephemeral, |shard, left| {
+                        let next = shard.purge_some(number, 16, left);
+                        taken += left.taken;
+                        next
+                    });
+                }
+            }
+        }
+        taken
     }
 }
 
 #[cfg(test)]
 #[path = "model_test.rs"]
 mod model_test;
+
+#[cfg(test)]
+#[path = "taken_test.rs"]
+mod taken_test;
 
 #[cfg(test)]
 #[path = "concurrency_test.rs"]

@@ -335,7 +335,7 @@ proptest! {
 
     #[test]
     fn behaves_like_the_model(
-        size in prop_oneof![Just(0), 1u64..2_000, 2_000u64..60_000, Just(1 << 30)],
+        size in prop_oneof![Just(0), 1u64..2_000, 2_000u64..60_000, 60_000u64..300_000, Just(1 << 24)],
         steps in prop::collection::vec(step(), 1..250),
     ) {
         let mut model = Model::new(size);
@@ -355,35 +355,47 @@ proptest! {
 }
 
 #[test]
-fn the_oldest_ephemeral_page_goes_first() {
-    let page = Contents::Noise(1).page();
-    let pool = HostPool::new(PoolConfig::new(3 * ledger::WORST_PAGE));
+fn the_oldest_new_pages_go_first_and_pages_that_came_again_stay() {
+    const PAGES: u64 = 1024;
+    let pool = HostPool::new(PoolConfig::new(PAGES * WORST_PAGE));
     let guest = pool.register().expect("a guest");
     let id = guest.new_pool(PoolKind::Ephemeral).expect("a pool");
-    for number in 0..3 {
-        guest.put(id, &object(number), 0, &page).expect("room");
-    }
-    guest
-        .put(id, &object(0), 0, &page)
-        .expect("room: it replaces");
-    guest
-        .put(id, &object(3), 0, &page)
-        .expect("room: one is evicted");
-    assert_eq!(pool.stats().evictions, 1);
     let mut got = [0; PAGE_SIZE];
-    let mut has = |number| {
+    let page = |index| Contents::Noise(index as u32).page();
+    // A set that is used again and again.
+    for index in 0..PAGES / 4 {
         guest
-            .get(id, &object(number), 0, &mut got)
-            .expect("the pool exists")
+            .put(id, &object(1), index, &page(index))
+            .expect("room");
+        assert_eq!(guest.get(id, &object(1), index, &mut got), Ok(true));
+        guest
+            .put(id, &object(1), index, &page(index))
+            .expect("room");
+    }
+    // A scan of four times the pool.
+    for index in 0..4 * PAGES {
+        let object = object(2 + (index / 64 % 8) as u8);
+        guest.put(id, &object, index, &page(index)).expect("room");
+    }
+    assert!(pool.stats().evictions > 2 * PAGES);
+    let mut hits = |number, range: std::ops::Range<u64>| {
+        let hits = range.filter(|index| {
+            let found = guest.get(id, &object(number), *index, &mut got);
+            found.expect("the pool exists") && got == page(*index)
+        });
+        hits.count() as u64
     };
-    assert!(!has(1), "the page put longest ago");
-    assert!(has(0) && has(2) && has(3));
+    assert_eq!(hits(1, 0..PAGES / 4), PAGES / 4, "the set was evicted");
+    assert_eq!(hits(2, 0..64), 0, "the scan's first pages are there");
+    let last = 4 * PAGES - 64;
+    assert_eq!(hits(2 + (last / 64 % 8) as u8, last..4 * PAGES), 64);
+    pool.audit();
 }
 
 #[test]
 fn persistent_puts_evict_ephemeral_pages_and_are_refused_without_any() {
     let page = Contents::Noise(2).page();
-    let pool = HostPool::new(PoolConfig::new(3 * ledger::WORST_PAGE));
+    let pool = HostPool::new(PoolConfig::new(3 * WORST_PAGE));
     let guest = pool.register().expect("a guest");
     let ephemeral = guest.new_pool(PoolKind::Ephemeral).expect("a pool");
     let persistent = guest.new_pool(PoolKind::Persistent).expect("a pool");
@@ -395,7 +407,7 @@ fn persistent_puts_evict_ephemeral_pages_and_are_refused_without_any() {
     for index in 0..3 {
         guest
             .put(persistent, &object(0), index, &page)
-            .expect("room: one is evicted");
+            .expect("room: a segment is evicted");
     }
     assert_eq!(pool.stats().evictions, 3);
     assert_eq!(
@@ -410,6 +422,71 @@ fn persistent_puts_evict_ephemeral_pages_and_are_refused_without_any() {
         .put(persistent, &object(0), 2, &page)
         .expect("room: it replaces");
     pool.audit();
+}
+
+#[test]
+fn a_smaller_pool_drops_ephemeral_pages_and_keeps_persistent_ones() {
+    let page = |index| Contents::Noise(index as u32).page();
+    let pool = HostPool::new(PoolConfig {
+        credit: 0,
+        ..PoolConfig::new(2000 * WORST_PAGE)
+    });
+    let guest = pool.register().expect("a guest");
+    let ephemeral = guest.new_pool(PoolKind::Ephemeral).expect("a pool");
+    let persistent = guest.new_pool(PoolKind::Persistent).expect("a pool");
+    for index in 0..900 {
+        for id in [ephemeral, persistent] {
+            guest
+                .put(id, &object(1), index, &page(index))
+                .expect("room");
+        }
+    }
+    pool.set_size(1000 * WORST_PAGE);
+    assert!(pool.stats().used_bytes <= 1000 * WORST_PAGE);
+    assert!(pool.stats().evictions > 700);
+    pool.audit();
+    // Less than the persistent pages take.
+    pool.set_size(100 * WORST_PAGE);
+    let stats = pool.stats();
+    assert_eq!((stats.persistent_pages, stats.ephemeral_bytes), (900, 0));
+    assert_eq!(guest.grant_credit(), 0);
+    for id in [ephemeral, persistent] {
+        let refused = guest.put(id, &object(2), 0, &page(0));
+        assert_eq!(refused, Err(PoolError::Refused));
+    }
+    let mut got = [0; PAGE_SIZE];
+    for index in 0..900 {
+        assert_eq!(guest.get(persistent, &object(1), index, &mut got), Ok(true));
+        assert_eq!(got, page(index));
+    }
+    pool.set_size(2000 * WORST_PAGE);
+    guest.put(ephemeral, &object(2), 0, &page(0)).expect("room");
+    pool.audit();
+}
+
+#[test]
+fn a_frozen_guest_puts_nothing_and_gets_what_it_has() {
+    let pool = HostPool::new(PoolConfig::new(1 << 20));
+    let guest = pool.register().expect("a guest");
+    let id = guest.new_pool(PoolKind::Persistent).expect("a pool");
+    let [old, new] = [1, 2].map(|seed| Contents::Noise(seed).page());
+    for index in 0..2 {
+        guest.put(id, &object(1), index, &old).expect("room");
+    }
+    guest.freeze(true);
+    assert_eq!(guest.put(id, &object(1), 0, &new), Err(PoolError::Refused));
+    let mut got = [0; PAGE_SIZE];
+    assert_eq!(
+        guest.get(id, &object(1), 0, &mut got),
+        Ok(false),
+        "an old page"
+    );
+    assert_eq!(guest.get(id, &object(1), 1, &mut got), Ok(true));
+    assert_eq!(got, old);
+    guest.freeze(false);
+    guest.put(id, &object(1), 0, &new).expect("room");
+    assert_eq!(guest.get(id, &object(1), 0, &mut got), Ok(true));
+    assert_eq!(got, new);
 }
 
 #[test]

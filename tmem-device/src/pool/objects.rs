@@ -1,92 +1,146 @@
 //! The objects of a shard that have pages.
 //!
-//! Pages name their object by a number, which makes the index of pages half as large as whole keys would, and
-//! looking a page up twice as fast.
+//! Entries name their object by a number, and their page by the low half of its index: an object with pages in several
+//! parts of 2^32 pages is several here.
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
+use super::chains::{Chains, Links, NIL};
 use super::key::ObjectKey;
 
-/// An object that has pages. Each of them holds a reference to it.
-#[derive(Debug)]
+/// An object that has pages, or a part of one.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Object {
     pub key: ObjectKey,
-    /// Unique in the shard, and never used again.
-    pub number: u64,
+    /// The high half of the indexes.
+    pub part: u32,
+    /// How many pages; 0 marks a free place.
+    pub pages: u32,
+    /// No page has a larger index, in its low half.
+    pub highest: u32,
+    next: u32,
 }
 
-/// In the order of keys.
-#[derive(Debug)]
-struct ByKey(Arc<Object>);
-
+/// In the order of numbers.
 #[derive(Default)]
 pub(super) struct Objects {
-    by_key: BTreeSet<ByKey>,
-    next: u64,
+    slab: Slab,
+    chains: Chains,
+    free: Vec<u32>,
 }
+
+#[derive(Default)]
+struct Slab(Vec<Object>);
 
 impl Objects {
-    pub fn find(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
-        self.by_key.get(key).map(|object| &object.0)
+    /// The number of an object's part.
+    pub fn find(&self, key: &ObjectKey, part: u32) -> Option<u32> {
+        let mut number = self.chains.first(key.hash());
+        while number != NIL {
+            let object = self.get(number);
+            if object.part == part && object.key == *key {
+                return Some(number);
+            }
+            number = object.next;
+        }
+        None
     }
 
-    /// The first object from `key` on.
-    pub fn first_from(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
-        self.by_key
-            .range::<ObjectKey, _>(key..)
-            .next()
-            .map(|object| &object.0)
+    /// The numbers of all parts of an object from one to another.
+    pub fn parts(&self, key: &ObjectKey, first: u32, last: u32) -> Vec<u32> {
+        let mut number = self.chains.first(key.hash());
+        let mut parts = Vec::new();
+        while number != NIL {
+            let object = self.get(number);
+            if (first..=last).contains(&object.part) && object.key == *key {
+                parts.push(number);
+            }
+            number = object.next;
+        }
+        parts
     }
 
-    /// Adds an object that is not there.
-    pub fn add(&mut self, key: ObjectKey) -> Arc<Object> {
-        let object = Arc::new(Object {
-            key,
-            number: self.next,
-        });
-        self.next += 1;
-        self.by_key.insert(ByKey(Arc::clone(&object)));
-        object
+    pub fn get(&self, number: u32) -> &Object {
+        &self.slab.0[number as usize]
     }
 
-    /// A page of the object, which holds `object`, is about to go. Whether the object goes with it.
-    pub fn page_goes(&mut self, object: &Arc<Object>) -> bool {
-        // One reference is the page's, one the set's.
-        Arc::strong_count(object) == 2 && self.by_key.remove(&object.key)
+    /// Whether it is still there: a number may be another object's later.
+    pub fn is(&self, number: u32, key: &ObjectKey) -> bool {
+        let object = self.slab.0.get(number as usize);
+        object.is_some_and(|object| object.pages > 0 && object.key == *key)
     }
 
+    /// Adds a page at `index` to an object that may not be there yet; returns its number, and whether it is new.
+    pub fn add_page(&mut self, key: &ObjectKey, part: u32, index: u32) -> (u32, bool) {
+        if let Some(number) = self.find(key, part) {
+            let object = &mut self.slab.0[number as usize];
+            object.pages += 1;
+            object.highest = object.highest.max(index);
+            return (number, false);
+        }
+        let object = Object {
+            key: *key,
+            part,
+            pages: 1,
+            highest: index,
+            next: NIL,
+        };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.slab.0[number as usize] = object;
+                number
+            }
+            None => {
+                self.slab.0.push(object);
+                (self.slab.0.len() - 1) as u32
+            }
+        };
+        self.chains.insert(&mut self.slab, number);
+        (number, true)
+    }
+
+    /// A page of the object goes. Whether the object goes with it.
+    pub fn page_goes(&mut self, number: u32) -> bool {
+        let object = &mut self.slab.0[number as usize];
+        if object.pages > 1 {
+            object.pages -= 1;
+            return false;
+        }
+        self.chains.remove(&mut self.slab, number);
+        self.slab.0[number as usize].pages = 0;
+        self.free.push(number);
+        while let Some(last) = self.slab.0.len().checked_sub(1)
+            && self.free.last() == Some(&(last as u32))
+        {
+            self.free.pop();
+            self.slab.0.pop();
+        }
+        true
+    }
+
+    /// How many there are.
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.by_key.len()
+        self.slab.0.len() - self.free.len()
+    }
+
+    /// Bytes that slab and table take.
+    pub fn bytes(&self) -> usize {
+        self.slab.0.capacity() * size_of::<Object>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.chains.bytes()
     }
 }
 
-impl Borrow<ObjectKey> for ByKey {
-    fn borrow(&self) -> &ObjectKey {
-        &self.0.key
+impl Links for Slab {
+    fn hash(&self, slot: u32) -> u64 {
+        self.0[slot as usize].key.hash()
     }
-}
 
-impl PartialEq for ByKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
+    fn next(&self, slot: u32) -> u32 {
+        self.0[slot as usize].next
     }
-}
 
-impl Eq for ByKey {}
-
-impl PartialOrd for ByKey {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for ByKey {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.key.cmp(&other.0.key)
+    fn set_next(&mut self, slot: u32, next: u32) {
+        self.0[slot as usize].next = next;
     }
 }
 

@@ -2,38 +2,49 @@ use super::*;
 
 fn key(pool: u32, object: u64) -> ObjectKey {
     ObjectKey {
-        guest: 1,
         pool,
-        object: [object, 0, 0],
+        object: [object, 0, 7],
     }
 }
 
 #[test]
-fn an_object_goes_with_its_last_page_and_its_number_does_not_come_back() {
+fn objects_are_there_while_they_have_pages() {
     let mut objects = Objects::default();
-    let first_page = objects.add(key(0, 5));
-    let second_page = Arc::clone(objects.find(&key(0, 5)).expect("it was added"));
-    assert!(!objects.page_goes(&first_page));
-    drop(first_page);
-    assert!(objects.page_goes(&second_page));
-    assert!(objects.find(&key(0, 5)).is_none());
-    assert_eq!(objects.len(), 0);
-    assert_ne!(objects.add(key(0, 5)).number, second_page.number);
+    let (first, new) = objects.add_page(&key(1, 1), 0, 5);
+    assert!(new);
+    assert_eq!(objects.add_page(&key(1, 1), 0, 3), (first, false));
+    let object = objects.get(first);
+    assert_eq!((object.pages, object.highest), (2, 5));
+    let (other, new) = objects.add_page(&key(2, 1), 0, 0);
+    assert!(new && other != first);
+    assert_eq!(objects.find(&key(2, 1), 0), Some(other));
+    assert_eq!(objects.find(&key(2, 1), 1), None);
+    assert!(!objects.page_goes(first));
+    assert!(objects.page_goes(first));
+    assert_eq!(objects.find(&key(1, 1), 0), None);
+    assert!(!objects.is(first, &key(1, 1)));
+    assert_eq!(objects.len(), 1);
+    // A free number is used again.
+    assert_eq!(objects.add_page(&key(3, 9), 0, 0), (first, true));
+    assert!(objects.is(first, &key(3, 9)));
 }
 
 #[test]
-fn objects_of_a_pool_follow_each_other() {
+fn the_parts_of_an_object_are_enumerated() {
     let mut objects = Objects::default();
-    let keys = [key(0, u64::MAX), key(1, 3), key(1, 7), key(2, 0)];
-    let _pages: Vec<_> = keys.iter().rev().map(|key| objects.add(*key)).collect();
-    assert_eq!(objects.first_from(&key(1, 0)).expect("there").key, keys[1]);
-    assert_eq!(objects.first_from(&key(1, 4)).expect("there").key, keys[2]);
-    assert_eq!(objects.first_from(&key(1, 8)).expect("there").key, keys[3]);
-    assert!(objects.first_from(&key(2, 1)).is_none());
-}
-
-#[test]
-fn an_object_takes_what_the_books_say() {
-    // Two counters before it, and the heap's header behind them.
-    assert_eq!(size_of::<Object>() + 16 + 8, 64);
+    let mut numbers = Vec::new();
+    for part in [0, 1, 5, u32::MAX] {
+        numbers.push(objects.add_page(&key(1, 1), part, 0).0);
+    }
+    for object in 2..200 {
+        objects.add_page(&key(1 + object as u32 % 2, object), 0, 0);
+    }
+    let mut found = objects.parts(&key(1, 1), 1, u32::MAX);
+    found.sort_unstable();
+    assert_eq!(found, numbers[1..]);
+    for number in numbers {
+        assert!(objects.page_goes(number));
+    }
+    assert!(objects.parts(&key(1, 1), 0, u32::MAX).is_empty());
+    assert_eq!(objects.len(), 198);
 }

@@ -1,280 +1,491 @@
-//! One shard: the pages of some of the objects, behind one lock that is held briefly.
+//! One shard of a guest: the pages of some of its objects, behind one lock that is held briefly.
 
-use std::collections::BTreeMap;
-#[cfg(test)]
-use std::collections::BTreeSet;
-use std::collections::btree_map::Entry as Slot;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use super::codec::{Page, Stored};
+use super::PoolKind;
+use super::arena::{Arena, Gone};
+use super::codec::Page;
+use super::entries::{Entries, PageKey, Place};
 use super::key::{Key, ObjectKey};
-use super::ledger::Load;
-#[cfg(test)]
-use super::lru::Entry;
-use super::lru::{Entries, PageKey};
-use super::objects::{Object, Objects};
+use super::objects::Objects;
+use super::segments::{Data, Freed, Queue, SegmentId, Segments};
+use crate::wire::PAGE_SIZE;
 
-/// The stamp of a shard without ephemeral pages.
-pub(super) const NO_STAMP: u64 = u64::MAX;
+/// Lookups that a range operation makes in one go, under the lock.
+const STEP: u64 = 1024;
 
-/// Pages in key order, and in order of age.
-pub(super) struct Pages {
-    objects: Objects,
-    slots: BTreeMap<PageKey, u32>,
-    entries: Entries,
+/// Entries that can be looked at in the time of one lookup.
+const SWEEP: u64 = 8;
+
+/// What has left a shard, or was freed in it.
+#[derive(Default)]
+pub(super) struct Left {
+    pub pages: u64,
+    /// Of their data.
+    pub bytes: u64,
+    /// Objects without pages.
+    pub objects: u64,
+    pub freed: Vec<Freed>,
+    /// Bytes that were charged for what is free now, besides.
+    pub released: u64,
+    /// Pages that the kernel had taken.
+    pub taken: u64,
 }
 
-/// A raw page on its way to being compressed, which happens without a lock.
-pub(super) struct RawPage {
+/// What a put did.
+pub(super) struct Inserted {
+    /// It is the first page of its object.
+    pub new_object: bool,
+    /// What the page is charged without its object.
+    pub cost: u64,
+}
+
+/// What a get found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fetched {
+    Absent,
+    /// The page is there as it was.
+    Page,
+    /// Bytes of data, to be decoded.
+    Data(usize),
+}
+
+/// A page that the cleaner moves.
+pub(super) struct Copied {
     key: PageKey,
-    stamp: u64,
-    /// A copy.
-    pub page: Page,
+    place: Place,
+    /// Nobody has tried to compress it.
+    pub raw: bool,
+    /// Bytes.
+    pub length: usize,
 }
 
-/// A page that was taken out. It no longer counts as one of its object's.
-pub(super) struct Taken {
-    pub key: Key,
-    pub stored: Stored,
-    /// It was the last one of its object.
-    pub object_gone: bool,
-}
-
-impl Taken {
-    pub fn load(&self) -> Load {
-        Load::page(self.stored.data_bytes(), self.object_gone)
+impl Copied {
+    /// The number of the record after this one.
+    pub fn next_record(&self) -> u16 {
+        self.place.record + 1
     }
 }
 
-/// What a page saved by being compressed.
-pub(super) struct Reformed {
-    pub ephemeral: bool,
-    /// Bytes of data less.
-    pub saved: u64,
-    /// For the caller to free without the lock.
-    pub _old: Stored,
+/// How far a range operation has come.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// The next index to look at.
+    next: u64,
+    /// Entries that are still to be looked at.
+    sweep: Option<u32>,
 }
 
-/// What is known of a shard without its lock, as of its last change.
-struct Hints {
-    /// The stamp of the oldest ephemeral page: where to evict next is decided by it.
-    oldest: AtomicU64,
-    raw_pages: AtomicU32,
+/// What is known of a shard without its lock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Hints {
+    /// Pages that nobody has tried to compress.
+    pub raw: u64,
+    /// Bytes charged for ephemeral pages that have gone.
+    pub dead_ephemeral: u64,
+    /// Bytes charged for persistent pages that have gone.
+    pub dead_persistent: u64,
+}
+
+impl Hints {
+    /// Bytes charged for pages of a kind that have gone.
+    pub fn dead(self, kind: PoolKind) -> u64 {
+        match kind {
+            PoolKind::Ephemeral => self.dead_ephemeral,
+            PoolKind::Persistent => self.dead_persistent,
+        }
+    }
 }
 
 pub(super) struct Shard {
-    hints: Hints,
-    pages: Mutex<Pages>,
+    entries: Entries,
+    objects: Objects,
+    pub segments: Segments,
 }
 
 impl Shard {
-    pub fn new() -> Self {
+    pub fn new(arena: Arc<Arena>) -> Self {
         Shard {
-            hints: Hints {
-                oldest: AtomicU64::new(NO_STAMP),
-                raw_pages: AtomicU32::new(0),
-            },
-            pages: Mutex::new(Pages {
-                objects: Objects::default(),
-                slots: BTreeMap::new(),
-                entries: Entries::new(),
-            }),
+            entries: Entries::default(),
+            objects: Objects::default(),
+            segments: Segments::new(arena),
         }
     }
 
-    /// Calls `f` with the shard locked. `f` may take the ledger's lock, and no other shard's.
-    pub fn with<R>(&self, f: impl FnOnce(&mut Pages) -> R) -> R {
-        let mut pages = self
-            .pages
-            .lock()
-            .expect("no thread panics while it holds a shard");
-        let result = f(&mut pages);
-        let oldest = pages.oldest_stamp();
-        self.hints.oldest.store(oldest, Ordering::Release);
-        let raw_pages = pages.entries.raw().len() as u32;
-        self.hints.raw_pages.store(raw_pages, Ordering::Release);
-        result
+    pub fn hints(&self) -> Hints {
+        let mut hints = Hints::default();
+        for queue in Queue::ALL {
+            let figures = self.segments.figures(queue);
+            let dead = figures.charged - figures.live;
+            hints.raw += figures.raw;
+            match queue.kind() {
+                PoolKind::Ephemeral => hints.dead_ephemeral += dead,
+                PoolKind::Persistent => hints.dead_persistent += dead,
+            }
+        }
+        hints
     }
 
-    /// The stamp of the oldest ephemeral page, or [`NO_STAMP`]; a hint.
-    pub fn oldest_stamp(&self) -> u64 {
-        self.hints.oldest.load(Ordering::Acquire)
+    /// Bytes that the indexes take, and the segments besides their memory.
+    pub fn metadata_bytes(&self) -> usize {
+        self.entries.bytes() + self.objects.bytes() + self.segments.bytes()
     }
 
-    /// Raw pages that nobody has tried to compress; a hint.
-    pub fn raw_pages(&self) -> u64 {
-        self.hints.raw_pages.load(Ordering::Acquire).into()
-    }
-}
-
-impl Pages {
-    fn oldest_stamp(&self) -> u64 {
-        self.entries
-            .oldest()
-            .map_or(NO_STAMP, |slot| self.entries.get(slot).stamp)
+    fn find(&self, key: &Key) -> Option<u32> {
+        let (part, index) = split(key.index);
+        let object = self.objects.find(&key.object, part)?;
+        self.entries.find(PageKey { object, index })
     }
 
-    /// The object, if it has pages.
-    pub fn object(&self, key: &ObjectKey) -> Option<Arc<Object>> {
-        self.objects.find(key).cloned()
-    }
-
-    fn page_key(&self, key: &Key) -> Option<PageKey> {
-        let object = self.objects.find(&key.object)?;
-        Some(PageKey {
-            object: object.number,
-            index: key.index,
-        })
-    }
-
-    /// Looks a page up.
-    pub fn get(&self, key: &Key) -> Option<&Stored> {
-        let slot = self.slots.get(&self.page_key(key)?)?;
-        Some(&self.entries.get(*slot).stored)
-    }
-
-    /// Stores a page; `object` is what [`Pages::object`] has found. Returns the page that it replaced.
+    /// Stores a page in place of an older one of its key. After an error the key is absent.
     pub fn insert(
         &mut self,
-        object: Option<Arc<Object>>,
-        key: Key,
-        stored: Stored,
-        stamp: u64,
-        ephemeral: bool,
-    ) -> Option<Stored> {
-        let object = object.unwrap_or_else(|| self.objects.add(key.object));
-        let page_key = PageKey {
-            object: object.number,
-            index: key.index,
+        key: &Key,
+        queue: Queue,
+        age: u64,
+        data: Data<'_>,
+        left: &mut Left,
+    ) -> Result<Inserted, Gone> {
+        let (slot, old) = match self.find(key) {
+            Some(slot) => (slot, Some(self.entries.place(slot))),
+            None => (self.entries.next_slot(), None),
         };
-        match self.slots.entry(page_key) {
-            Slot::Occupied(slot) => Some(self.entries.replace(*slot.get(), stored, stamp)),
-            Slot::Vacant(place) => {
-                let page = (object, key.index);
-                place.insert(self.entries.insert(page, stored, stamp, ephemeral));
-                None
+        let added = self.segments.add(queue, age, slot, data);
+        let (place, cost) = match added {
+            Ok(added) => added,
+            Err(Gone) => {
+                if old.is_some() {
+                    self.take(slot, left);
+                }
+                return Err(Gone);
+            }
+        };
+        let mut new_object = false;
+        match old {
+            Some(old) => {
+                left.pages += 1;
+                left.bytes += self.segments.length(old) as u64;
+                left.freed.extend(self.segments.remove(old));
+                self.entries.set_place(slot, place);
+            }
+            None => {
+                let (part, index) = split(key.index);
+                let (object, new) = self.objects.add_page(&key.object, part, index);
+                new_object = new;
+                self.entries.insert(PageKey { object, index }, place);
+            }
+        }
+        Ok(Inserted { new_object, cost })
+    }
+
+    /// Copies a page that is kept as it is to `page`, and what another is kept as to the beginning of `data`; removes it if
+    /// `exclusive`.
+    pub fn fetch(
+        &mut self,
+        key: &Key,
+        exclusive: bool,
+        page: &mut Page,
+        data: &mut [u8],
+        left: &mut Left,
+    ) -> Fetched {
+        let Some(slot) = self.find(key) else {
+            return Fetched::Absent;
+        };
+        let place = self.entries.place(slot);
+        let fetched = if self.segments.length(place) == PAGE_SIZE {
+            let read = self.segments.read_whole(place, page);
+            read.map(|()| Fetched::Page)
+        } else {
+            self.segments.read_short(place, data).map(Fetched::Data)
+        };
+        match fetched {
+            Ok(fetched) => {
+                if exclusive {
+                    self.take(slot, left);
+                }
+                fetched
+            }
+            Err(Gone) => {
+                self.purge(place.segment, left);
+                Fetched::Absent
             }
         }
     }
 
-    /// Takes a page out.
-    pub fn remove(&mut self, key: &Key) -> Option<Taken> {
-        let page_key = self.page_key(key)?;
-        let slot = self.slots.remove(&page_key)?;
-        Some(self.take(slot))
-    }
-
-    /// Takes the oldest ephemeral page out.
-    pub fn remove_oldest(&mut self) -> Option<Taken> {
-        let slot = self.entries.oldest()?;
-        let key = self.entries.get(slot).page_key();
-        self.slots.remove(&key);
-        Some(self.take(slot))
-    }
-
-    /// Copies the raw page of that number, modulo how many there are. Nobody tries that page again.
-    pub fn copy_raw(&mut self, number: u64) -> Option<RawPage> {
-        let raw = self.entries.raw();
-        let slot = raw[number.checked_rem(raw.len() as u64)? as usize];
-        self.entries.settle(slot);
-        let entry = self.entries.get(slot);
-        let mut raw = RawPage {
-            key: entry.page_key(),
-            stamp: entry.stamp,
-            page: [0; _],
-        };
-        // A raw page is never found damaged.
-        entry.stored.decode(&mut raw.page).ok()?;
-        Some(raw)
-    }
-
-    /// Keeps a page, which was raw, as `stored`, unless it has gone or been replaced since.
-    pub fn reform(&mut self, raw: &RawPage, stored: Stored) -> Option<Reformed> {
-        let slot = *self.slots.get(&raw.key)?;
-        let entry = self.entries.get(slot);
-        if entry.stamp != raw.stamp {
-            return None;
+    /// Removes a page; whether it was there.
+    pub fn remove(&mut self, key: &Key, left: &mut Left) -> bool {
+        match self.find(key) {
+            Some(slot) => {
+                self.take(slot, left);
+                true
+            }
+            None => false,
         }
-        let ephemeral = entry.ephemeral;
-        let saved = entry.stored.data_bytes() - stored.data_bytes();
-        let _old = self.entries.reform(slot, stored);
-        Some(Reformed {
-            ephemeral,
-            saved,
-            _old,
-        })
     }
 
-    /// Takes out up to `limit` pages of the object of `first`, from there to the index `last`.
-    pub fn remove_range(&mut self, first: &Key, last: u64, limit: usize) -> Vec<Taken> {
-        let Some(first) = self.page_key(first) else {
-            return Vec::new();
+    fn take(&mut self, slot: u32, left: &mut Left) {
+        let (key, place) = (self.entries.key(slot), self.entries.place(slot));
+        left.pages += 1;
+        left.bytes += self.segments.length(place) as u64;
+        left.freed.extend(self.segments.remove(place));
+        if let Some(moved) = self.entries.remove(slot) {
+            self.segments.set_slot(moved.place, moved.slot);
+        }
+        left.objects += u64::from(self.objects.page_goes(key.object));
+    }
+
+    /// Removes pages of an object with indexes from `first` to `last`, as many as one turn allows; whether these were all.
+    pub fn remove_range(
+        &mut self,
+        object: &ObjectKey,
+        (first, last): (u64, u64),
+        progress: &mut Progress,
+        left: &mut Left,
+    ) -> bool {
+        let mut steps = STEP;
+        let from = first.max(progress.next);
+        if from > last {
+            return true;
+        }
+        let mut parts = self.objects.parts(object, split(from).0, split(last).0);
+        parts.sort_unstable_by_key(|number| self.objects.get(*number).part);
+        for number in parts {
+            let (part, highest) = {
+                let object = self.objects.get(number);
+                (object.part, object.highest)
+            };
+            let base = u64::from(part) << 32;
+            if split(progress.next).0 != part {
+                progress.sweep = None;
+            }
+            let low = split(from.max(base)).1;
+            let high = last.saturating_sub(base).min(highest.into()) as u32;
+            if low <= high
+                && !self.remove_of(number, object, (low, high), progress, &mut steps, left)
+            {
+                progress.next = base | progress.next & u64::from(u32::MAX);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The same of one part of an object. If it stops, `progress` has the low half of the next index.
+    fn remove_of(
+        &mut self,
+        number: u32,
+        key: &ObjectKey,
+        (low, high): (u32, u32),
+        progress: &mut Progress,
+        steps: &mut u64,
+        left: &mut Left,
+    ) -> bool {
+        let lookups = u64::from(high - low) + 1;
+        if progress.sweep.is_none() && lookups <= self.entries.len() as u64 / SWEEP + STEP {
+            for index in low..=high {
+                if *steps == 0 {
+                    progress.next = index.into();
+                    return false;
+                }
+                *steps -= 1;
+                let page = PageKey {
+                    object: number,
+                    index,
+                };
+                if let Some(slot) = self.entries.find(page) {
+                    self.take(slot, left);
+                    if !self.objects.is(number, key) {
+                        return true;
+                    }
+                }
+            }
+            return true;
+        }
+        // The last entry moves into the place of a removed one: it has been looked at.
+        let count = self.entries.next_slot();
+        let mut slot = progress.sweep.map_or(count, |rest| rest.min(count));
+        let mut turns = *steps * SWEEP;
+        while slot > 0 {
+            if turns == 0 {
+                *steps = 0;
+                progress.sweep = Some(slot);
+                progress.next = low.into();
+                return false;
+            }
+            turns -= 1;
+            slot -= 1;
+            let page = self.entries.key(slot);
+            if page.object == number && (low..=high).contains(&page.index) {
+                self.take(slot, left);
+                if !self.objects.is(number, key) {
+                    return true;
+                }
+            }
+        }
+        true
+    }
+
+    /// Removes pages of a pool, as many as one turn allows; whether these were all. Nobody puts to the pool meanwhile.
+    pub fn remove_pool(&mut self, pool: u32, progress: &mut Progress, left: &mut Left) -> bool {
+        let count = self.entries.next_slot();
+        let mut slot = progress.sweep.map_or(count, |rest| rest.min(count));
+        let end = slot.saturating_sub((STEP * SWEEP) as u32);
+        while slot > end {
+            slot -= 1;
+            let object = self.entries.key(slot).object;
+            if self.objects.get(object).key.pool == pool {
+                self.take(slot, left);
+            }
+        }
+        progress.sweep = Some(slot);
+        slot == 0
+    }
+
+    /// Removes all pages of the oldest segment of a queue, and tells `report` which; false if there is no segment.
+    pub fn evict(&mut self, queue: Queue, left: &mut Left, mut report: impl FnMut(Key)) -> bool {
+        let Some(number) = self.segments.oldest(queue) else {
+            return false;
         };
-        let last = PageKey {
-            index: last,
-            ..first
-        };
-        let found = self.slots.range(first..=last).take(limit);
-        let slots: Vec<PageKey> = found.map(|(key, _)| *key).collect();
-        let slots = slots.iter();
+        self.segments.close(number);
+        for key in self.keys(self.segments.slots_of(number)) {
+            report(self.name(key));
+            self.take_page(key, left);
+        }
+        true
+    }
+
+    /// Removes all pages of a segment that the kernel has taken a part of.
+    fn purge(&mut self, number: u32, left: &mut Left) {
+        for key in self.keys(self.segments.slots_taken(number)) {
+            self.take_page(key, left);
+            left.taken += 1;
+        }
+    }
+
+    /// Looks for pages that the kernel has taken in up to `limit` segments from number `from` on, and removes them. Returns
+    /// where to go on, or `None` at the end.
+    pub fn purge_some(&mut self, mut from: u32, limit: usize, left: &mut Left) -> Option<u32> {
+        for _ in 0..limit {
+            let number = self.segments.next_reclaimable(from)?;
+            if !self.segments.is_resident(number) {
+                self.purge(number, left);
+            }
+            from = number + 1;
+        }
+        Some(from)
+    }
+
+    /// The pages of slots, which change as pages go.
+    fn keys(&self, slots: Vec<u32>) -> Vec<PageKey> {
         slots
-            .filter_map(|key| {
-                let slot = self.slots.remove(key)?;
-                Some(self.take(slot))
-            })
+            .into_iter()
+            .map(|slot| self.entries.key(slot))
             .collect()
     }
 
-    /// Takes out up to `limit` pages of a guest's pool.
-    pub fn remove_pool(&mut self, guest: u32, pool: u32, limit: usize) -> Vec<Taken> {
-        let first = ObjectKey {
-            guest,
-            pool,
-            object: [0; _],
-        };
-        let mut taken = Vec::new();
-        while taken.len() < limit
-            && let Some(object) = self.objects.first_from(&first)
-            && (object.key.guest, object.key.pool) == (guest, pool)
+    fn take_page(&mut self, key: PageKey, left: &mut Left) {
+        if let Some(slot) = self.entries.find(key) {
+            self.take(slot, left);
+        }
+    }
+
+    fn name(&self, key: PageKey) -> Key {
+        let object = self.objects.get(key.object);
+        Key {
+            object: object.key,
+            index: u64::from(object.part) << 32 | u64::from(key.index),
+        }
+    }
+
+    /// Copies what is kept of pages of a segment, from `record` on and as many as fit into `data`, one after the other. They stay
+    /// where they are. Pages that the kernel has taken go.
+    pub fn copy_pages(
+        &mut self,
+        id: SegmentId,
+        mut record: u16,
+        data: &mut [Page],
+        left: &mut Left,
+    ) -> Vec<Copied> {
+        let mut copied = Vec::with_capacity(data.len());
+        let mut filled = 0;
+        let data = data.as_flattened_mut();
+        while let Some(room) = data[filled..].first_chunk_mut::<PAGE_SIZE>()
+            && let Some(found) = self.segments.next_page(id, record)
         {
-            let key = Key {
-                object: object.key,
-                index: 0,
+            let length = self.segments.length(found.place);
+            let read = if length == PAGE_SIZE {
+                self.segments.read_whole(found.place, room)
+            } else {
+                self.segments.read_short(found.place, room).map(drop)
             };
-            taken.extend(self.remove_range(&key, u64::MAX, limit - taken.len()));
+            if read.is_err() {
+                self.purge(id.number, left);
+                continue;
+            }
+            copied.push(Copied {
+                key: self.entries.key(found.slot),
+                place: found.place,
+                raw: found.raw,
+                length,
+            });
+            filled += length;
+            record = found.place.record + 1;
         }
-        taken
+        copied
     }
 
-    fn take(&mut self, slot: u32) -> Taken {
-        let (entry, moved) = self.entries.remove(slot);
-        if let Some(key) = moved
-            && let Some(place) = self.slots.get_mut(&key)
-        {
-            *place = slot;
-        }
-        Taken {
-            key: entry.key(),
-            object_gone: self.objects.page_goes(&entry.object),
-            stored: entry.stored,
+    /// The slot of a copied page, if it is still where it was.
+    fn still(&self, id: SegmentId, copied: &Copied) -> Option<u32> {
+        let found = self.segments.next_page(id, copied.place.record)?;
+        let slot = self.entries.find(copied.key)?;
+        (found.place == copied.place && found.slot == slot).then_some(slot)
+    }
+
+    /// Keeps a copied page, if it is still where it was, as `data` in another segment. Returns what it is charged, and how
+    /// many bytes its data takes less.
+    pub fn move_page(
+        &mut self,
+        id: SegmentId,
+        copied: &Copied,
+        data: Data<'_>,
+        left: &mut Left,
+    ) -> Option<(u64, u64)> {
+        let slot = self.still(id, copied)?;
+        let queue = self.segments.queue(copied.place);
+        let (place, cost) = self.segments.add(queue, id.age, slot, data).ok()?;
+        left.freed.extend(self.segments.remove(copied.place));
+        self.entries.set_place(slot, place);
+        Some((cost, (copied.length - data.length()) as u64))
+    }
+
+    /// A copied page does not compress, or stays for another reason; nobody tries it again.
+    pub fn settle_page(&mut self, id: SegmentId, copied: &Copied) {
+        if copied.raw && self.still(id, copied).is_some() {
+            self.segments.settle(copied.place);
         }
     }
 
-    /// Every page, checked against the indexes.
+    /// Every page, checked against the indexes: its key, and whether it is persistent.
     #[cfg(test)]
-    pub fn audit(&self) -> Vec<&Entry> {
-        assert_eq!(self.slots.len(), self.entries.len());
-        let check = |(key, slot): (&PageKey, &u32)| {
-            let entry = self.entries.get(*slot);
-            assert_eq!(entry.page_key(), *key);
-            let object = self.objects.find(&entry.object.key).expect("it has a page");
-            assert!(Arc::ptr_eq(object, &entry.object));
-            entry
-        };
-        let entries: Vec<&Entry> = self.slots.iter().map(check).collect();
-        let numbers: BTreeSet<u64> = entries.iter().map(|entry| entry.object.number).collect();
-        assert_eq!(numbers.len(), self.objects.len());
-        entries
+    pub fn audit(&self) -> Vec<(Key, Queue)> {
+        let mut pages = Vec::new();
+        for slot in 0..self.entries.next_slot() {
+            let (key, place) = (self.entries.key(slot), self.entries.place(slot));
+            assert_eq!(self.entries.find(key), Some(slot));
+            let name = self.name(key);
+            assert_eq!(self.find(&name), Some(slot));
+            pages.push((name, self.segments.queue(place)));
+        }
+        let objects: std::collections::BTreeSet<_> = (0..self.entries.next_slot())
+            .map(|slot| self.entries.key(slot).object)
+            .collect();
+        assert_eq!(objects.len(), self.objects.len());
+        self.segments.audit(&self.entries);
+        pages
     }
+}
+
+/// The part of an object, and the index in it.
+fn split(index: u64) -> (u32, u32) {
+    ((index >> 32) as u32, index as u32)
 }

@@ -1,0 +1,187 @@
+//! The entries of a shard: where each page is, in a slab that is searched by hash.
+//!
+//! The slab has no holes (the last entry moves into the place of a removed one) and grows and
+//! shrinks by chunks, so its memory follows the number of pages in both directions, and
+//! nothing is copied when it grows.
+
+use super::chains::{Chains, Links, NIL};
+
+/// Entries in a chunk.
+const CHUNK: usize = 128;
+
+/// Names one page of a shard: its object's number, and the low half of its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PageKey {
+    pub object: u32,
+    pub index: u32,
+}
+
+/// Where a page's data is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The segment's number in the shard.
+    pub segment: u32,
+    /// The record's number in the segment.
+    pub record: u16,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    key: PageKey,
+    place: Place,
+    next: u32,
+}
+
+/// The slab, and the table over it.
+#[derive(Default)]
+pub(super) struct Entries {
+    slab: Slab,
+    chains: Chains,
+}
+
+#[derive(Default)]
+struct Slab {
+    chunks: Vec<Vec<Entry>>,
+}
+
+/// A slot's page is elsewhere now.
+pub(super) struct Moved {
+    pub place: Place,
+    pub slot: u32,
+}
+
+impl Entries {
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// The slot of a page.
+    pub fn find(&self, key: PageKey) -> Option<u32> {
+        let mut slot = self.chains.first(key.hash());
+        while slot != NIL {
+            let entry = self.slab.get(slot);
+            if entry.key == key {
+                return Some(slot);
+            }
+            slot = entry.next;
+        }
+        None
+    }
+
+    pub fn key(&self, slot: u32) -> PageKey {
+        self.slab.get(slot).key
+    }
+
+    pub fn place(&self, slot: u32) -> Place {
+        self.slab.get(slot).place
+    }
+
+    pub fn set_place(&mut self, slot: u32, place: Place) {
+        self.slab.get_mut(slot).place = place;
+    }
+
+    /// Adds a page that is not there. Its slot is [`Entries::next_slot`].
+    pub fn insert(&mut self, key: PageKey, place: Place) {
+        let slot = self.next_slot();
+        self.slab.push(Entry {
+            key,
+            place,
+            next: NIL,
+        });
+        self.chains.insert(&mut self.slab, slot);
+    }
+
+    /// The slot of the page that is inserted next.
+    pub fn next_slot(&self) -> u32 {
+        self.slab.len() as u32
+    }
+
+    /// Removes a page; the last one may move into its slot.
+    pub fn remove(&mut self, slot: u32) -> Option<Moved> {
+        self.chains.remove(&mut self.slab, slot);
+        let last = self.next_slot() - 1;
+        if slot == last {
+            self.slab.pop();
+            return None;
+        }
+        self.chains.redirect(&mut self.slab, last, slot);
+        let entry = self.slab.pop();
+        *self.slab.get_mut(slot) = entry;
+        Some(Moved {
+            place: entry.place,
+            slot,
+        })
+    }
+
+    /// Bytes that slab and table take.
+    pub fn bytes(&self) -> usize {
+        let chunks = self.slab.chunks.iter();
+        let entries: usize = chunks.map(Vec::capacity).sum();
+        entries * size_of::<Entry>()
+            + self.slab.chunks.capacity() * size_of::<Vec<Entry>>()
+            + self.chains.bytes()
+    }
+}
+
+impl PageKey {
+    fn hash(self) -> u64 {
+        super::key::mix(u64::from(self.object) << 32 | u64::from(self.index))
+    }
+}
+
+impl Slab {
+    fn len(&self) -> usize {
+        match self.chunks.last() {
+            Some(last) => (self.chunks.len() - 1) * CHUNK + last.len(),
+            None => 0,
+        }
+    }
+
+    fn get(&self, slot: u32) -> &Entry {
+        &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+
+    fn get_mut(&mut self, slot: u32) -> &mut Entry {
+        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+
+    fn push(&mut self, entry: Entry) {
+        match self.chunks.last_mut() {
+            Some(last) if last.len() < CHUNK => last.push(entry),
+            _ => {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                chunk.push(entry);
+                self.chunks.push(chunk);
+            }
+        }
+    }
+
+    /// # Panics
+    /// There is no entry.
+    fn pop(&mut self) -> Entry {
+        let last = self.chunks.last_mut().expect("there is an entry");
+        let entry = last.pop().expect("a chunk is not empty");
+        if last.is_empty() {
+            self.chunks.pop();
+        }
+        entry
+    }
+}
+
+impl Links for Slab {
+    fn hash(&self, slot: u32) -> u64 {
+        self.get(slot).key.hash()
+    }
+
+    fn next(&self, slot: u32) -> u32 {
+        self.get(slot).next
+    }
+
+    fn set_next(&mut self, slot: u32, next: u32) {
+        self.get_mut(slot).next = next;
+    }
+}
+
+#[cfg(test)]
+#[path = "entries_test.rs"]
+mod tests;
