@@ -54,7 +54,10 @@ pub struct RunArgs {
     #[arg(long = "disk", value_name = "OPTIONS")]
     pub disks: Vec<DiskOptions>,
     /// Give the guest a virtio-tmem device over a pool of host memory:
-    /// `size=SIZE[,poll=TIME][,admission=always|second-chance|adaptive]`. size=0 refuses every page.
+    /// `size=SIZE[,min=SIZE][,poll=TIME][,admission=always|second-chance|adaptive]`. size=0 refuses every page.
+    /// With min=, the pool becomes smaller, down to that, at once when the host or its cgroup runs short of memory, and slowly
+    /// larger again when there has been room for a while; VTMEM_LOG=info tells why. Without, its size is fixed. Either way the
+    /// host's kernel may take the memory of page cache kept there at any moment.
     /// While puts stream, the host looks for more by itself for at most poll= (10ms and less) before it waits for the
     /// guest's doorbell: 50us unless said otherwise, 0us where this process has one CPU. admission= is
     /// which reclaimed pages a guest that leaves that to the host puts (default adaptive).

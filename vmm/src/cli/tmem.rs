@@ -15,16 +15,17 @@ impl FromStr for TmemConfig {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (mut size, mut poll, mut admission) = (None, None, None);
+        let (mut size, mut minimum, mut poll, mut admission) = (None, None, None, None);
         for field in text.split(',') {
             let (key, value) = field.split_once('=').unwrap_or((field, ""));
             let again = match key {
                 "size" => size.replace(parse::bytes(value)?).is_some(),
+                "min" => minimum.replace(parse::bytes(value)?).is_some(),
                 "poll" => poll.replace(parse_poll(value)?).is_some(),
                 "admission" => admission.replace(parse_admission(value)?).is_some(),
                 _ => {
                     return Err(format!(
-                        "unknown tmem option '{key}'; known are size=, poll= and admission="
+                        "unknown tmem option '{key}'; known are size=, min=, poll= and admission="
                     ));
                 }
             };
@@ -32,8 +33,15 @@ impl FromStr for TmemConfig {
                 return Err(format!("tmem option '{key}' is given twice"));
             }
         }
+        let size = size.ok_or("give size=SIZE, such as size=512M")?;
+        if minimum.is_some_and(|minimum| minimum > size) {
+            return Err(
+                "min is the size's at most; give a smaller min=, or a larger size=".to_owned(),
+            );
+        }
         let mut config = TmemConfig {
-            size: size.ok_or("give size=SIZE, such as size=512M")?,
+            size,
+            minimum,
             poll,
             ..TmemConfig::default()
         };

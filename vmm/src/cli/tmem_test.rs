@@ -6,6 +6,7 @@ use super::*;
 fn all_that_can_be_said() {
     let config = |size, poll: Option<u64>, admission| TmemConfig {
         size,
+        minimum: None,
         poll: poll.map(Duration::from_micros),
         device: DeviceConfig {
             admission,
@@ -23,6 +24,13 @@ fn all_that_can_be_said() {
             "size=1G,admission=second-chance,poll=2ms",
             config(1 << 30, Some(2000), Admission::SecondChance),
         ),
+        (
+            "size=1G,min=64M",
+            TmemConfig {
+                minimum: Some(64 << 20),
+                ..config(1 << 30, None, Admission::Adaptive)
+            },
+        ),
     ] {
         assert_eq!(said.parse(), Ok(expected), "{said}");
     }
@@ -36,6 +44,8 @@ fn what_is_wrong_is_named() {
         ("size=", "not a size"),
         ("poll=1us", "give size="),
         ("size=1M,size=2M", "'size' is given twice"),
+        ("size=1M,min=2M", "min is the size's at most"),
+        ("size=1M,min=x", "not a size"),
         ("size=1M,poll=1", "not a time"),
         ("size=1M,poll=11ms", "10ms at most"),
         ("size=1M,admission=never", "not 'never'"),

@@ -58,6 +58,9 @@ fn cache_name(cache: Cache) -> &'static str {
 /// The text of `--tmem`.
 fn tmem_text(tmem: &TmemConfig) -> String {
     let mut text = format!("size={},admission={}", tmem.size, tmem.device.admission);
+    if let Some(minimum) = tmem.minimum {
+        text += &format!(",min={minimum}");
+    }
     // The default depends on the lab's CPUs, not on this host's.
     if let Some(poll) = tmem.poll {
         text += &format!(",poll={}ns", poll.as_nanos());

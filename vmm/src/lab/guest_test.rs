@@ -16,6 +16,7 @@ fn the_inner_command_line_means_the_same_machine() {
     let disk = |text: &str| text.parse().expect("disk options");
     let tmem = TmemConfig {
         size: 12345678,
+        minimum: Some(4096),
         poll: Some(Duration::from_micros(70)),
         device: DeviceConfig {
             admission: Admission::Always,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tmem_device::device::NewDeviceError;
+use tmem_device::governor::{Governor, Settings};
 use tmem_device::pool::{HostPool, PoolConfig};
 use vm_memory::GuestMemoryMmap;
 
@@ -107,6 +108,8 @@ fn host<T>(what: &'static str, result: io::Result<T>) -> Result<T, MachineError>
 struct Devices {
     disks: Vec<Arc<Blk>>,
     tmem: Option<Arc<Tmem>>,
+    /// Of the pool behind it, where its size is not fixed.
+    _governor: Option<Governor>,
 }
 
 impl Devices {
@@ -119,12 +122,23 @@ impl Devices {
         for (letter, options) in ('a'..).zip(&config.disks) {
             disks.push(Arc::new(Blk::open(&format!("vd{letter}"), options)?));
         }
-        let tmem = config.tmem.map(|tmem| {
-            let pool = HostPool::new(PoolConfig::new(tmem.size));
-            Tmem::new(pool, tmem).map(Arc::new)
-        });
-        let tmem = tmem.transpose()?;
-        Ok(Devices { disks, tmem })
+        let (mut tmem, mut governor) = (None, None);
+        if let Some(options) = config.tmem {
+            let pool = HostPool::new(PoolConfig::new(options.size));
+            if let Some(minimum) = options.minimum {
+                let settings = Settings {
+                    minimum,
+                    ..Settings::new(options.size)
+                };
+                governor = Some(host("a governor", Governor::start(pool.clone(), settings))?);
+            }
+            tmem = Some(Arc::new(Tmem::new(pool, options)?));
+        }
+        Ok(Devices {
+            disks,
+            tmem,
+            _governor: governor,
+        })
     }
 
     fn all(&self) -> Vec<Arc<dyn VirtioDevice>> {

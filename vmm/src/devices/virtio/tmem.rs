@@ -31,6 +31,8 @@ type Device = TmemDevice<Memory>;
 pub struct TmemConfig {
     /// Host memory that the pool may use, in bytes.
     pub size: u64,
+    /// The size that a governor may bring the pool down to when the host runs short, in bytes. Without, its size is fixed.
+    pub minimum: Option<u64>,
     /// For how long the worker looks for more puts before it sleeps, at most. Without: 50 µs, or 0 where this
     /// process has a single CPU.
     pub poll: Option<Duration>,
