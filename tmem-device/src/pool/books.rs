@@ -254,9 +254,13 @@ impl Books {
     /// Strikes out what is free again.
     pub fn release(&self, guest: u32, kind: PoolKind, bytes: u64) {
         let mut totals = self.lock();
-        *totals.sum_mut(kind) -= bytes;
+        let strike = |sum: &mut u64| {
+            debug_assert!(*sum >= bytes, "{bytes} bytes of {sum}");
+            *sum = sum.saturating_sub(bytes);
+        };
+        strike(totals.sum_mut(kind));
         if let Some(account) = totals.accounts.get_mut(&guest) {
-            *account.sum_mut(kind) -= bytes;
+            strike(account.sum_mut(kind));
         }
     }
 

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::books::WORST_PAGE;
+use super::filled::{Data, Queue};
 use super::key::mix;
-use super::segments::{Data, Queue, SegmentId};
+use super::segments::SegmentId;
 use super::shard::Copied;
 use super::store::Store;
 use super::{BATCH, HostPool, Page, PoolKind, codec};

@@ -2,7 +2,7 @@
 //!
 //! A put flows forward: [`Guest`] checks the pool's id, [`HostPool`] books the page and makes room (`books.rs`,
 //! `room.rs`), a shard of the guest's store indexes it (`shard.rs`, `entries.rs`, `objects.rs`), a segment takes its bytes
-//! (`segments.rs`, `arena.rs`). When room is short the cleaner compresses pages and closes gaps (`cleaner.rs`). The
+//! (`segments.rs`, `filled.rs`, `arena.rs`). When room is short the cleaner compresses pages and closes gaps (`cleaner.rs`). The
 //! pool knows nothing of virtio.
 //!
 //! # Memory
@@ -32,6 +32,7 @@ mod cleaner;
 mod codec;
 mod entries;
 mod evictions;
+mod filled;
 mod ghosts;
 mod governed;
 mod guest;
@@ -58,9 +59,9 @@ pub use stats::PoolStats;
 use crate::wire::PAGE_SIZE;
 use arena::Arena;
 use books::Books;
+use filled::{Data, Queue};
 use ghosts::Ghosts;
 use key::{Key, ObjectKey};
-use segments::{Data, Queue};
 use shard::{Fetched, Left, Progress, Shard};
 use stats::{Counters, change};
 use store::Store;

@@ -3,11 +3,15 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::books::Admission;
-use super::segments::Queue;
+use super::filled::Queue;
 use super::{HostPool, PoolKind};
 
 /// How often an ephemeral put makes room that others then take, before it is refused.
 const ATTEMPTS: usize = 32;
+
+/// How often a persistent put waits for ephemeral pages that others are about to store, before it takes room that they have
+/// booked: 64 KiB for each thread at most.
+const WAITS: usize = 10_000;
 
 /// Of a guest's ephemeral pages, one part in so many may be new ones before new ones go first (S3-FIFO's 10 %).
 const SMALL_SHARE: u64 = 10;
@@ -46,9 +50,13 @@ impl HostPool {
                 return false;
             }
         }
-        while let Some(victim) = self.books.excess(guest) {
+        let mut waits = 0;
+        while let Some(victim) = self.books.excess(guest)
+            && waits < WAITS
+        {
             if !self.evict(victim) {
-                // Another thread holds the pages that must go.
+                // Another thread has booked the pages that must go, and is about to store them.
+                waits += 1;
                 std::thread::yield_now();
             }
         }

@@ -1,150 +1,25 @@
-//! The segments of a shard: which pages each has, whose they are, and in which order they were filled.
+//! The segments of a shard: in which queue each is, and in which order they were filled.
 //!
 //! Pages are in queues: ephemeral ones that are new, ephemeral ones that proved their worth, and persistent ones. Of each
 //! queue there are two *streams* of segments: of whole pages, which came in lately or do not compress, and of pages that
-//! are kept as something shorter. A stream has one open segment that pages are added to. Where a whole page has gone, the
-//! next one takes its place. Where a shorter one has, there is a gap, until the cleaner moves what is left of the segment.
+//! are kept as something shorter. A stream has one open segment that pages are added to.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::PoolKind;
-use super::arena::{Arena, FirstWord, Gone, PAYLOAD, SEGMENT_PAGES, SEGMENT_PAYLOAD, Segment};
-use super::books::{PAGE_METADATA, WHOLE_COST, data_cost};
+use super::arena::{Arena, Gone, SEGMENT_PAGES, Segment};
 use super::codec::Page;
 use super::entries::Place;
-use crate::wire::PAGE_SIZE;
+use super::filled::{Data, Figures, Filled, Found, QUEUES, Queue};
 
-/// No slot: the record's page has gone.
-const DEAD: u32 = u32::MAX;
-
-/// Records that a segment may have.
-const MAX_RECORDS: usize = u16::MAX as usize;
-
-/// Where a record may begin.
-const ALIGNMENT: usize = 4;
-
-/// Places of whole pages that have gone are looked for when they are more than one part in so many.
-const VACANT_SHARE: u64 = 32;
+/// Places of whole pages that have gone are looked for when they are more than one part in so many. To fill those of
+/// ephemeral pages, a segment must be sealed again, which takes a system call.
+const VACANT_SHARE_EPHEMERAL: u64 = 32;
+const VACANT_SHARE_PERSISTENT: u64 = 512;
 
 /// Segments that are looked at for such places at once.
 const LOOKS: usize = 32;
-
-/// Which pages are in a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Queue {
-    /// Ephemeral pages that were not seen before.
-    Small,
-    /// Ephemeral pages that have been here before.
-    Main,
-    /// Persistent pages.
-    Persistent,
-}
-
-pub(super) const QUEUES: usize = 3;
-
-impl Queue {
-    pub const ALL: [Queue; QUEUES] = [Queue::Small, Queue::Main, Queue::Persistent];
-
-    pub fn kind(self) -> PoolKind {
-        match self {
-            Queue::Small | Queue::Main => PoolKind::Ephemeral,
-            Queue::Persistent => PoolKind::Persistent,
-        }
-    }
-}
-
-/// What is kept of a page.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Data<'a> {
-    /// All of it. `settled`: it does not compress.
-    Whole { page: &'a Page, settled: bool },
-    /// Something shorter.
-    Short(&'a [u8]),
-}
-
-impl Data<'_> {
-    /// Bytes.
-    pub fn length(&self) -> usize {
-        match self {
-            Data::Whole { .. } => PAGE_SIZE,
-            Data::Short(data) => data.len(),
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Record {
-    slot: u32,
-    /// In units of ALIGNMENT.
-    begin: u16,
-    /// Bytes.
-    length: u16,
-}
-
-impl Record {
-    fn range(self) -> (usize, usize) {
-        let begin = usize::from(self.begin) * ALIGNMENT;
-        (begin, begin + usize::from(self.length))
-    }
-
-    fn cost(self) -> u64 {
-        data_cost(self.length.into()) + PAGE_METADATA
-    }
-}
-
-/// The whole pages of a segment, by the page of memory that each is in. Sets of these have a bit for each.
-struct Whole {
-    slots: [u32; SEGMENT_PAGES],
-    words: [FirstWord; SEGMENT_PAGES],
-    live: u32,
-    /// Those that were ever written to.
-    written: u32,
-    /// Of the live ones, those that do not compress.
-    settled: u32,
-}
-
-enum Records {
-    Whole(Box<Whole>),
-    Short(Vec<Record>),
-}
-
-/// A segment of a shard.
-pub(super) struct Filled {
-    memory: Segment,
-    records: Records,
-    queue: Queue,
-    /// When its first page was put, or since when it was filled up again; unique in the queue, rising.
-    age: u64,
-    live: u32,
-    /// Of all records.
-    charged: u64,
-    /// Of those that are live.
-    live_cost: u64,
-    /// It is being emptied: nothing is added.
-    leaving: bool,
-}
-
-impl Filled {
-    fn raw(&self) -> u32 {
-        match &self.records {
-            Records::Whole(whole) => whole.live & !whole.settled,
-            Records::Short(_) => 0,
-        }
-    }
-
-    /// Pages of memory where a whole page has gone.
-    fn vacant(&self) -> u32 {
-        match &self.records {
-            Records::Whole(whole) if !self.leaving => whole.written & !whole.live,
-            _ => 0,
-        }
-    }
-
-    fn stream(&self) -> usize {
-        self.queue as usize * 2 + usize::from(matches!(self.records, Records::Short(_)))
-    }
-}
 
 /// Names a segment, also after its number was given to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,29 +35,6 @@ pub(super) struct Freed {
     pub cost: u64,
     /// Its memory, for the caller to drop without the lock.
     pub _memory: Segment,
-}
-
-/// Figures of one queue.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Figures {
-    /// What its segments are charged.
-    pub charged: u64,
-    /// Of that, for pages that are still there.
-    pub live: u64,
-    /// Pages that nobody has tried to compress.
-    pub raw: u64,
-    /// Places where whole pages have gone, and others may come.
-    pub vacant: u64,
-    /// Segments of whole pages.
-    pub whole: u64,
-}
-
-/// A page in a segment, as the cleaner finds it.
-pub(super) struct Found {
-    pub place: Place,
-    pub slot: u32,
-    /// Nobody has tried to compress it.
-    pub raw: bool,
 }
 
 /// All segments of a shard.
@@ -215,6 +67,29 @@ impl Segments {
         self.figures[queue as usize]
     }
 
+    fn get(&self, id: SegmentId) -> Option<&Filled> {
+        let segment = self.slots.get(id.number as usize)?.as_deref();
+        segment.filter(|segment| segment.age == id.age)
+    }
+
+    fn filled(&self, number: u32) -> &Filled {
+        self.slots[number as usize]
+            .as_deref()
+            .expect("entries name segments that are there")
+    }
+
+    /// Changes a segment, and the figures of its queue with it.
+    fn change<R>(&mut self, number: u32, f: impl FnOnce(&mut Filled) -> R) -> R {
+        let segment = self.slots[number as usize]
+            .as_deref_mut()
+            .expect("entries name segments that are there");
+        let before = segment.figures();
+        let result = f(segment);
+        let after = segment.figures();
+        self.figures[segment.queue as usize].change(before, after);
+        result
+    }
+
     /// Adds a page, `age` being that of a segment that is opened for it. Returns where it is, and what was charged
     /// for it; an error if the kernel gives no memory.
     pub fn add(
@@ -224,136 +99,36 @@ impl Segments {
         slot: u32,
         data: Data<'_>,
     ) -> Result<(Place, u64), Gone> {
-        match data {
-            Data::Whole { page, settled } => self.add_whole(queue, age, slot, page, settled),
-            Data::Short(data) => self.append(queue, age, slot, data),
-        }
-    }
-
-    fn add_whole(
-        &mut self,
-        queue: Queue,
-        age: u64,
-        slot: u32,
-        page: &Page,
-        settled: bool,
-    ) -> Result<(Place, u64), Gone> {
-        let stream = queue as usize * 2;
-        let full = |segment: &Filled| match &segment.records {
-            Records::Whole(whole) => whole.live == u32::MAX,
-            Records::Short(_) => true,
-        };
-        let number = match self.open[stream] {
-            Some(number) if !full(self.filled(number)) => number,
+        let whole = matches!(data, Data::Whole { .. });
+        let number = match self.open[stream(queue, whole)] {
+            Some(number) if self.filled(number).fits(data) => number,
             full => {
                 if let Some(full) = full {
                     self.close(full);
                 }
-                match self.look_for_vacant(queue) {
+                let vacant = if whole {
+                    self.look_for_vacant(queue)
+                } else {
+                    None
+                };
+                match vacant {
                     Some(number) => self.open_again(number, age),
-                    None => self.open(queue, Records::Whole(Box::default()), age)?,
+                    None => self.open(queue, whole, age)?,
                 }
             }
         };
-        let vacant = self.filled(number).vacant();
-        let segment = self.filled_mut(number);
-        let Records::Whole(whole) = &mut segment.records else {
-            return Err(Gone);
-        };
-        let at = (!whole.live).trailing_zeros();
-        let bit = 1 << at;
-        let cost = if whole.written & bit == 0 {
-            WHOLE_COST
-        } else {
-            0
-        };
-        whole.words[at as usize] = segment.memory.write_page(at as usize, page);
-        whole.slots[at as usize] = slot;
-        whole.live |= bit;
-        whole.written |= bit;
-        whole.settled = whole.settled & !bit | u32::from(settled) << at;
-        segment.live += 1;
-        segment.charged += cost;
-        segment.live_cost += WHOLE_COST;
-        let vacant = vacant.count_ones() - segment.vacant().count_ones();
-        let figures = &mut self.figures[queue as usize];
-        figures.charged += cost;
-        figures.live += WHOLE_COST;
-        figures.raw += u64::from(!settled);
-        figures.vacant -= u64::from(vacant);
+        let (record, cost) = self.change(number, |segment| segment.add(slot, data));
         let place = Place {
             segment: number,
-            record: at as u16,
+            record,
         };
         Ok((place, cost))
     }
 
-    fn append(
-        &mut self,
-        queue: Queue,
-        age: u64,
-        slot: u32,
-        data: &[u8],
-    ) -> Result<(Place, u64), Gone> {
-        let stream = queue as usize * 2 + 1;
-        let fits = |segment: &Filled| match &segment.records {
-            Records::Short(records) => {
-                segment.memory.room() >= data.len().next_multiple_of(ALIGNMENT)
-                    && records.len() < MAX_RECORDS
-            }
-            Records::Whole(_) => false,
-        };
-        let number = match self.open[stream] {
-            Some(number) if fits(self.filled(number)) => number,
-            full => {
-                if let Some(full) = full {
-                    self.close(full);
-                }
-                self.open(queue, Records::Short(Vec::new()), age)?
-            }
-        };
-        let segment = self.filled_mut(number);
-        let Records::Short(records) = &mut segment.records else {
-            return Err(Gone);
-        };
-        let begin = segment.memory.append(data);
-        let filled = segment.memory.filled();
-        let padding = filled.next_multiple_of(ALIGNMENT) - filled;
-        segment.memory.append(&[0; ALIGNMENT][..padding]);
-        let record = Record {
-            slot,
-            begin: (begin / ALIGNMENT) as u16,
-            length: data.len() as u16,
-        };
-        let place = Place {
-            segment: number,
-            record: records.len() as u16,
-        };
-        records.push(record);
-        let cost = record.cost();
-        segment.live += 1;
-        segment.charged += cost;
-        segment.live_cost += cost;
-        let figures = &mut self.figures[queue as usize];
-        figures.charged += cost;
-        figures.live += cost;
-        Ok((place, cost))
-    }
-
-    fn open(&mut self, queue: Queue, records: Records, age: u64) -> Result<u32, Gone> {
-        let filled = Box::new(Filled {
-            memory: self.arena.segment()?,
-            records,
-            queue,
-            age: self.free_age(queue, age),
-            live: 0,
-            charged: 0,
-            live_cost: 0,
-            leaving: false,
-        });
-        let (stream, age) = (filled.stream(), filled.age);
-        self.figures[queue as usize].whole +=
-            u64::from(matches!(filled.records, Records::Whole(_)));
+    fn open(&mut self, queue: Queue, whole: bool, age: u64) -> Result<u32, Gone> {
+        let age = self.free_age(queue, age);
+        let filled = Box::new(Filled::new(self.arena.segment()?, queue, whole, age));
+        self.figures[queue as usize].change(Figures::default(), filled.figures());
         let number = match self.free.pop() {
             Some(number) => {
                 self.slots[number as usize] = Some(filled);
@@ -365,7 +140,7 @@ impl Segments {
             }
         };
         self.order[queue as usize].insert(age, number);
-        self.open[stream] = Some(number);
+        self.open[stream(queue, whole)] = Some(number);
         Ok(number)
     }
 
@@ -373,11 +148,10 @@ impl Segments {
     fn open_again(&mut self, number: u32, age: u64) -> u32 {
         let queue = self.filled(number).queue;
         let age = self.free_age(queue, age);
-        let segment = self.filled_mut(number);
-        let old = std::mem::replace(&mut segment.age, age);
+        let old = self.change(number, |segment| std::mem::replace(&mut segment.age, age));
         self.order[queue as usize].remove(&old);
         self.order[queue as usize].insert(age, number);
-        self.open[queue as usize * 2] = Some(number);
+        self.open[stream(queue, true)] = Some(number);
         number
     }
 
@@ -392,7 +166,11 @@ impl Segments {
     /// Of some segments, the one where most whole pages have gone.
     fn look_for_vacant(&mut self, queue: Queue) -> Option<u32> {
         let figures = self.figures[queue as usize];
-        if figures.vacant * VACANT_SHARE <= figures.whole * SEGMENT_PAGES as u64 {
+        let share = match queue.kind() {
+            PoolKind::Ephemeral => VACANT_SHARE_EPHEMERAL,
+            PoolKind::Persistent => VACANT_SHARE_PERSISTENT,
+        };
+        if figures.vacant * share <= figures.whole * SEGMENT_PAGES as u64 {
             return None;
         }
         let start = self.look % self.slots.len();
@@ -401,7 +179,7 @@ impl Segments {
         let found = numbers
             .filter_map(|number| {
                 let segment = self.slots[number].as_deref()?;
-                let vacant = segment.vacant().count_ones();
+                let vacant = segment.figures().vacant;
                 (segment.queue == queue && vacant > 0).then_some((vacant, number))
             })
             .inspect(|_| looks += 1)
@@ -414,34 +192,10 @@ impl Segments {
 
     /// Seals the segment, if it is open.
     pub fn close(&mut self, number: u32) {
-        let Some(open) = self.open.iter_mut().find(|open| **open == Some(number)) else {
-            return;
-        };
-        *open = None;
-        let segment = self.filled_mut(number);
-        segment
-            .memory
-            .seal(segment.queue.kind() == PoolKind::Ephemeral);
-        if let Records::Short(records) = &mut segment.records {
-            records.shrink_to_fit();
+        if let Some(open) = self.open.iter_mut().find(|open| **open == Some(number)) {
+            *open = None;
+            self.change(number, Filled::seal);
         }
-    }
-
-    fn get(&self, id: SegmentId) -> Option<&Filled> {
-        let segment = self.slots.get(id.number as usize)?.as_deref();
-        segment.filter(|segment| segment.age == id.age)
-    }
-
-    fn filled(&self, number: u32) -> &Filled {
-        self.slots[number as usize]
-            .as_deref()
-            .expect("entries name segments that are there")
-    }
-
-    fn filled_mut(&mut self, number: u32) -> &mut Filled {
-        self.slots[number as usize]
-            .as_deref_mut()
-            .expect("entries name segments that are there")
     }
 
     pub fn queue(&self, place: Place) -> Queue {
@@ -450,107 +204,57 @@ impl Segments {
 
     /// Bytes of what is kept of a page.
     pub fn length(&self, place: Place) -> usize {
-        match &self.filled(place.segment).records {
-            Records::Whole(_) => PAGE_SIZE,
-            Records::Short(records) => records[usize::from(place.record)].length.into(),
-        }
+        self.filled(place.segment).length(place.record)
     }
 
-    /// Copies a page that is kept whole. An error if the kernel has taken it, or it is not kept whole.
+    /// As [`Filled::read_whole`].
     pub fn read_whole(&self, place: Place, page: &mut Page) -> Result<(), Gone> {
-        let segment = self.filled(place.segment);
-        let at = usize::from(place.record);
-        match &segment.records {
-            Records::Whole(whole) => segment.memory.read_page(at, whole.words[at], page),
-            Records::Short(_) => Err(Gone),
-        }
+        self.filled(place.segment).read_whole(place.record, page)
     }
 
-    /// Copies what is kept of a page to the beginning of `data`, and returns how many bytes these are. An error if the
-    /// kernel has taken a part of it, or it is kept whole.
+    /// As [`Filled::read_short`].
     pub fn read_short(&self, place: Place, data: &mut [u8]) -> Result<usize, Gone> {
-        let segment = self.filled(place.segment);
-        match &segment.records {
-            Records::Whole(_) => Err(Gone),
-            Records::Short(records) => {
-                let (begin, end) = records[usize::from(place.record)].range();
-                let length = end - begin;
-                segment.memory.read(begin, &mut data[..length])?;
-                Ok(length)
-            }
-        }
+        self.filled(place.segment).read_short(place.record, data)
     }
 
     /// A page has moved to another slot.
     pub fn set_slot(&mut self, place: Place, slot: u32) {
-        *self.slot_mut(place) = slot;
-    }
-
-    fn slot_mut(&mut self, place: Place) -> &mut u32 {
-        let at = usize::from(place.record);
-        match &mut self.filled_mut(place.segment).records {
-            Records::Whole(whole) => &mut whole.slots[at],
-            Records::Short(records) => &mut records[at].slot,
-        }
+        self.change(place.segment, |segment| {
+            segment.set_slot(place.record, slot)
+        });
     }
 
     /// A whole page does not compress.
     pub fn settle(&mut self, place: Place) {
-        let segment = self.filled_mut(place.segment);
-        let queue = segment.queue;
-        let before = segment.raw().count_ones();
-        if let Records::Whole(whole) = &mut segment.records {
-            whole.settled |= 1 << place.record;
-        }
-        let after = segment.raw().count_ones();
-        self.figures[queue as usize].raw -= u64::from(before - after);
+        self.change(place.segment, |segment| segment.settle(place.record));
     }
 
     /// A page has gone. A segment without pages is free.
     pub fn remove(&mut self, place: Place) -> Option<Freed> {
-        let at = usize::from(place.record);
-        let segment = self.filled_mut(place.segment);
-        let (raw, vacant) = (segment.raw().count_ones(), segment.vacant().count_ones());
-        let cost = match &mut segment.records {
-            Records::Whole(whole) => {
-                whole.slots[at] = DEAD;
-                whole.live &= !(1 << at);
-                whole.settled &= !(1 << at);
-                WHOLE_COST
-            }
-            Records::Short(records) => {
-                records[at].slot = DEAD;
-                records[at].cost()
-            }
-        };
-        segment.live -= 1;
-        segment.live_cost -= cost;
-        let raw = raw - segment.raw().count_ones();
-        let vacant = segment.vacant().count_ones() - vacant;
-        let queue = segment.queue;
-        let figures = &mut self.figures[queue as usize];
-        figures.live -= cost;
-        figures.raw -= u64::from(raw);
-        figures.vacant += u64::from(vacant);
-        self.free_if_empty(place.segment)
+        let empty = self.change(place.segment, |segment| {
+            segment.remove(place.record);
+            segment.is_empty()
+        });
+        if empty {
+            self.free(place.segment)
+        } else {
+            None
+        }
     }
 
-    fn free_if_empty(&mut self, number: u32) -> Option<Freed> {
-        let slot = &mut self.slots[number as usize];
-        let segment = slot.take_if(|segment| segment.live == 0)?;
+    fn free(&mut self, number: u32) -> Option<Freed> {
+        let segment = self.slots[number as usize].take()?;
+        let (queue, figures) = (segment.queue, segment.figures());
+        self.figures[queue as usize].change(figures, Figures::default());
+        self.order[queue as usize].remove(&segment.age);
         self.free.push(number);
-        self.order[segment.queue as usize].remove(&segment.age);
-        let figures = &mut self.figures[segment.queue as usize];
-        figures.charged -= segment.charged;
-        figures.vacant -= u64::from(segment.vacant().count_ones());
-        figures.whole -= u64::from(matches!(segment.records, Records::Whole(_)));
-        if let Some(stream) = self.open.iter().position(|open| *open == Some(number)) {
-            self.open[stream] = None;
+        if let Some(open) = self.open.iter_mut().find(|open| **open == Some(number)) {
+            *open = None;
         }
         Some(Freed {
-            kind: segment.queue.kind(),
-            cost: segment.charged,
-            _memory: segment.memory,
+            kind: queue.kind(),
+            cost: figures.charged,
+            _memory: segment.into_memory(),
         })
     }
 
@@ -564,101 +268,48 @@ impl Segments {
         self.order[queue as usize].values().next().copied()
     }
 
-    /// The pages in a segment from a record on.
-    fn pages(&self, number: u32, from: u16) -> impl Iterator<Item = Found> {
-        let segment = self.slots.get(number as usize).and_then(Option::as_deref);
-        let (whole, short) = match segment.map(|segment| &segment.records) {
-            Some(Records::Whole(whole)) => (Some(whole), None),
-            Some(Records::Short(records)) => (None, Some(records)),
-            None => (None, None),
-        };
-        let raw = segment.map_or(0, Filled::raw);
-        let slots = whole.into_iter().flat_map(|whole| whole.slots);
-        let records = short.into_iter().flatten().map(|record| record.slot);
-        slots
-            .chain(records)
-            .enumerate()
-            .skip(from.into())
-            .filter(|(_, slot)| *slot != DEAD)
-            .map(move |(record, slot)| Found {
-                place: Place {
-                    segment: number,
-                    record: record as u16,
-                },
-                slot,
-                raw: record < SEGMENT_PAGES && raw >> record & 1 != 0,
-            })
-    }
-
     /// The slots of the pages in a segment.
     pub fn slots_of(&self, number: u32) -> Vec<u32> {
-        self.pages(number, 0).map(|found| found.slot).collect()
+        let pages = self.filled(number).pages(0);
+        pages.map(|found| found.slot).collect()
     }
 
     /// The slots of those pages in a segment that the kernel has taken a part of.
     pub fn slots_taken(&self, number: u32) -> Vec<u32> {
         let segment = self.filled(number);
-        let taken = |found: &Found| match &segment.records {
-            Records::Whole(_) => !segment.memory.has_page(found.place.record.into()),
-            Records::Short(records) => {
-                let (begin, end) = records[usize::from(found.place.record)].range();
-                !segment.memory.is_there(begin, end)
-            }
-        };
-        let pages = self.pages(number, 0).filter(taken);
-        pages.map(|found| found.slot).collect()
+        let pages = segment.pages(0);
+        let taken = pages.filter(|found| segment.is_taken(found.record));
+        taken.map(|found| found.slot).collect()
     }
 
     /// The next page of a segment from a record on.
     pub fn next_page(&self, id: SegmentId, record: u16) -> Option<Found> {
-        self.get(id)?;
-        self.pages(id.number, record).next()
+        self.get(id)?.pages(record).next()
     }
 
     /// Nothing is added to the segment any more, and it is sealed.
     pub fn leave(&mut self, id: SegmentId) {
-        if self.get(id).is_none() {
-            return;
+        if self.get(id).is_some() {
+            self.close(id.number);
+            self.change(id.number, |segment| segment.leaving = true);
         }
-        self.close(id.number);
-        let segment = self.filled_mut(id.number);
-        let vacant = segment.vacant().count_ones();
-        segment.leaving = true;
-        let queue = segment.queue;
-        self.figures[queue as usize].vacant -= u64::from(vacant);
-    }
-
-    /// Returns the memory where whole pages of a segment have gone to the kernel. Returns what was charged for it.
-    pub fn give_back(&mut self, id: SegmentId) -> u64 {
-        if self.get(id).is_none() {
-            return 0;
-        }
-        let segment = self.filled_mut(id.number);
-        let vacant = segment.vacant();
-        let Records::Whole(whole) = &mut segment.records else {
-            return 0;
-        };
-        whole.written &= !vacant;
-        segment.memory.discard(vacant);
-        let pages = u64::from(vacant.count_ones());
-        segment.charged -= pages * WHOLE_COST;
-        let queue = segment.queue;
-        let figures = &mut self.figures[queue as usize];
-        figures.charged -= pages * WHOLE_COST;
-        figures.vacant -= pages;
-        pages * WHOLE_COST
     }
 
     /// What [`Segments::leave`] did is undone; false if the segment has gone.
     pub fn stay(&mut self, id: SegmentId) -> bool {
-        if self.get(id).is_none() {
-            return false;
+        let there = self.get(id).is_some();
+        if there {
+            self.change(id.number, |segment| segment.leaving = false);
         }
-        let segment = self.filled_mut(id.number);
-        segment.leaving = false;
-        let (queue, vacant) = (segment.queue, segment.vacant().count_ones());
-        self.figures[queue as usize].vacant += u64::from(vacant);
-        true
+        there
+    }
+
+    /// Returns the memory where whole pages of a segment have gone to the kernel. Returns what was charged for it.
+    pub fn give_back(&mut self, id: SegmentId) -> u64 {
+        match self.get(id) {
+            Some(_) => self.change(id.number, Filled::give_back),
+            None => 0,
+        }
     }
 
     /// Of the segments with pages of a kind, open ones if asked for, the one with the largest part of what it is charged for
@@ -670,10 +321,7 @@ impl Segments {
             let fits = segment.queue.kind() == kind
                 && !segment.leaving
                 && (open || !self.open.contains(&Some(number)));
-            fits.then(|| {
-                let live = segment.live_cost * 1024 / segment.charged.max(1);
-                (live, number, segment.age)
-            })
+            fits.then(|| (segment.live_parts(), number, segment.age))
         });
         let (live, number, age) = candidates.min()?;
         (live <= 15 * 64).then_some(SegmentId { number, age })
@@ -686,7 +334,7 @@ impl Segments {
         candidates
             .find(|(_, number)| {
                 let segment = self.filled(**number);
-                segment.raw() != 0 && !segment.leaving
+                segment.has_raw() && !segment.leaving
             })
             .map(|(age, number)| SegmentId {
                 number: *number,
@@ -704,11 +352,9 @@ impl Segments {
         candidates.next().map(|(number, _)| number)
     }
 
-    /// Whether all of a segment's pages are in memory; asks the kernel, and touches nothing.
+    /// As [`Filled::is_resident`].
     pub fn is_resident(&self, number: u32) -> bool {
-        let segment = self.filled(number);
-        let used = segment.used();
-        used & !segment.memory.resident() == 0
+        self.filled(number).is_resident()
     }
 
     /// How many segments there are.
@@ -719,21 +365,13 @@ impl Segments {
     /// Bytes of the segments' memory that was written to.
     pub fn arena_bytes(&self) -> u64 {
         let segments = self.slots.iter().flatten();
-        let pages = segments.map(|segment| u64::from(segment.used().count_ones()));
-        pages.sum::<u64>() * PAGE_SIZE as u64
+        segments.map(|segment| segment.memory_bytes()).sum()
     }
 
     /// Bytes that all of this takes besides the segments' memory.
     pub fn bytes(&self) -> usize {
         let segments = self.slots.iter().flatten();
-        let own = segments.map(|segment| {
-            size_of::<Filled>()
-                + match &segment.records {
-                    Records::Whole(_) => size_of::<Whole>(),
-                    Records::Short(records) => records.capacity() * size_of::<Record>(),
-                }
-        });
-        own.sum::<usize>()
+        segments.map(|segment| segment.metadata_bytes()).sum::<usize>()
             + self.slots.capacity() * size_of::<Option<Box<Filled>>>()
             + self.free.capacity() * size_of::<u32>()
             // A node of a tree has room for 11, and is half full at least.
@@ -741,59 +379,42 @@ impl Segments {
     }
 }
 
-impl Filled {
-    /// The pages of memory that were written to.
-    fn used(&self) -> u32 {
-        match &self.records {
-            Records::Whole(whole) => whole.written,
-            Records::Short(_) => {
-                let pages = self.memory.filled().div_ceil(PAYLOAD);
-                ((1u64 << pages) - 1) as u32
-            }
-        }
-    }
+/// The number of a stream.
+fn stream(queue: Queue, whole: bool) -> usize {
+    queue as usize * 2 + usize::from(!whole)
 }
 
-impl Default for Whole {
-    fn default() -> Self {
-        Whole {
-            slots: [DEAD; _],
-            words: [[0; _]; _],
-            live: 0,
-            written: 0,
-            settled: 0,
-        }
+impl Figures {
+    /// Adds `after` and subtracts `before`, which is a part of it.
+    fn change(&mut self, before: Figures, after: Figures) {
+        self.charged = self.charged - before.charged + after.charged;
+        self.live = self.live - before.live + after.live;
+        self.raw = self.raw - before.raw + after.raw;
+        self.vacant = self.vacant - before.vacant + after.vacant;
+        self.whole = self.whole - before.whole + after.whole;
     }
 }
 
 #[cfg(test)]
 impl Segments {
-    /// Recomputes all figures from the records, and compares; each live record is its page's.
+    /// Recomputes all figures from the segments, and compares; each live record is its page's.
     pub fn audit(&self, entries: &super::entries::Entries) {
         let mut figures = [Figures::default(); QUEUES];
         let mut live = 0;
         for (number, segment) in (0..).zip(&self.slots) {
             let Some(segment) = segment else { continue };
             assert_eq!(self.order[segment.queue as usize][&segment.age], number);
-            assert!(segment.live > 0 && !segment.leaving);
-            let figures = &mut figures[segment.queue as usize];
-            figures.charged += segment.charged;
-            figures.live += segment.live_cost;
-            figures.whole += u64::from(matches!(segment.records, Records::Whole(_)));
-            figures.vacant += u64::from(segment.vacant().count_ones());
-            let mut pages = 0;
-            let mut cost = 0;
-            for found in self.pages(number, 0) {
-                pages += 1;
-                figures.raw += u64::from(found.raw);
-                assert_eq!(entries.place(found.slot), found.place);
-                cost += match &segment.records {
-                    Records::Whole(_) => WHOLE_COST,
-                    Records::Short(records) => records[usize::from(found.place.record)].cost(),
+            assert!(!segment.is_empty() && !segment.leaving);
+            segment.audit();
+            figures[segment.queue as usize].change(Figures::default(), segment.figures());
+            for found in segment.pages(0) {
+                let place = Place {
+                    segment: number,
+                    record: found.record,
                 };
+                assert_eq!(entries.place(found.slot), place);
+                live += 1;
             }
-            assert_eq!((pages, cost), (segment.live, segment.live_cost));
-            live += pages as usize;
         }
         assert_eq!(figures, self.figures);
         assert_eq!(live, entries.len());
@@ -809,10 +430,8 @@ impl Segments {
                 && segment.queue.kind() == PoolKind::Ephemeral
                 && !open.contains(&Some(number))
             {
-                segment.memory.discard(1 << page);
+                segment.lose(page);
             }
         }
     }
 }
-
-const _: () = assert!(SEGMENT_PAYLOAD / ALIGNMENT <= u16::MAX as usize && SEGMENT_PAGES == 32);

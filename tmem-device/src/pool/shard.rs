@@ -6,9 +6,10 @@ use super::PoolKind;
 use super::arena::{Arena, Gone};
 use super::codec::Page;
 use super::entries::{Entries, PageKey, Place};
+use super::filled::{Data, Queue};
 use super::key::{Key, ObjectKey};
 use super::objects::Objects;
-use super::segments::{Data, Freed, Queue, SegmentId, Segments};
+use super::segments::{Freed, SegmentId, Segments};
 use crate::wire::PAGE_SIZE;
 
 /// Lookups that a range operation makes in one go, under the lock.
@@ -412,11 +413,15 @@ impl Shard {
         while let Some(room) = data[filled..].first_chunk_mut::<PAGE_SIZE>()
             && let Some(found) = self.segments.next_page(id, record)
         {
-            let length = self.segments.length(found.place);
+            let place = Place {
+                segment: id.number,
+                record: found.record,
+            };
+            let length = self.segments.length(place);
             let read = if length == PAGE_SIZE {
-                self.segments.read_whole(found.place, room)
+                self.segments.read_whole(place, room)
             } else {
-                self.segments.read_short(found.place, room).map(drop)
+                self.segments.read_short(place, room).map(drop)
             };
             if read.is_err() {
                 self.purge(id.number, left);
@@ -424,12 +429,12 @@ impl Shard {
             }
             copied.push(Copied {
                 key: self.entries.key(found.slot),
-                place: found.place,
+                place,
                 raw: found.raw,
                 length,
             });
             filled += length;
-            record = found.place.record + 1;
+            record = found.record + 1;
         }
         copied
     }
@@ -438,7 +443,7 @@ impl Shard {
     fn still(&self, id: SegmentId, copied: &Copied) -> Option<u32> {
         let found = self.segments.next_page(id, copied.place.record)?;
         let slot = self.entries.find(copied.key)?;
-        (found.place == copied.place && found.slot == slot).then_some(slot)
+        (found.record == copied.place.record && found.slot == slot).then_some(slot)
     }
 
     /// Keeps a copied page, if it is still where it was, as `data` in another segment. Returns what it is charged, and how

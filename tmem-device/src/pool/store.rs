@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use super::arena::Arena;
 use super::evictions::EvictionLog;
+use super::filled::Queue;
 use super::key::ObjectKey;
-use super::segments::Queue;
 use super::shard::{Hints, Shard};
 
 /// Shards of a guest at most.
