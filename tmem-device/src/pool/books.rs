@@ -6,6 +6,8 @@
 //! - a page is only stored while `ephemeral + persistent <= size` covers it. A persistent put books its bytes first, and
 //!   room is made afterwards: meanwhile no ephemeral put is admitted.
 //!
+//! What a tier has too may go at any time, and so counts as ephemeral, but for the page's [`PAGE_METADATA`], which stays.
+//!
 //! Only the cleaner books beyond that: the copies of what it moves, one segment at a time, until the originals are free.
 //!
 //! Lock order: a shard's lock may be held when the books' is taken, never the reverse.
@@ -20,6 +22,10 @@ use crate::wire::PAGE_SIZE;
 /// of the table over entries 4 to 8, its record 8 or, with a first word, 12; its share of the segment's own figures, and
 /// slack of these.
 pub const PAGE_METADATA: u64 = 48;
+
+/// Bytes of metadata that a page which a tier has too is charged besides, with its data: its record 8 or 12 again, where the tier
+/// has it 6, and slack of these. Its [`PAGE_METADATA`] then covers the tier's own index, 17 bytes, in place of the record.
+pub(super) const CLEAN_METADATA: u64 = 24;
 
 /// Bytes of metadata that each object with pages is charged: its place 56, its share of the table over objects, and slack
 /// of these.
@@ -36,6 +42,16 @@ pub const WORST_PAGE: u64 = WHOLE_COST + OBJECT_METADATA;
 pub(super) const fn data_cost(length: usize) -> u64 {
     let padded = length.next_multiple_of(4) as u64;
     padded + padded / 256 + 2
+}
+
+/// The most that what memory keeps of a page besides its tier is charged, `length` bytes of data.
+pub(super) const fn clean_cost(length: usize) -> u64 {
+    let data = if length == PAGE_SIZE {
+        PAGE_SIZE as u64
+    } else {
+        data_cost(length)
+    };
+    data + CLEAN_METADATA
 }
 
 /// What a guest may take of the pool, and how it ranks when room must be made: Xen's `tmem-set`.
@@ -78,6 +94,9 @@ pub(super) struct Tightness {
     /// The guest cannot be promised again all that it has put.
     pub promises: bool,
 }
+
+/// No guest has this number.
+pub(super) const NO_GUEST: u32 = u32::MAX;
 
 /// What is kept free by compression: room for a batch of 64 pages, but in small pools no more than one part in 64.
 const SPARE_ROOM: u64 = 64 * WORST_PAGE;
@@ -129,7 +148,7 @@ pub(super) struct Books {
 }
 
 /// The sums, as they are at one moment; bytes, and pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sums {
     pub ephemeral: u64,
     pub persistent: u64,
@@ -269,6 +288,12 @@ impl Books {
         let totals = self.lock();
         (totals.ephemeral + totals.persistent > totals.size && totals.ephemeral > 0)
             .then(|| totals.victim(guest).or_else(|| totals.largest()))?
+    }
+
+    /// Whose ephemeral pages go first.
+    pub fn victim(&self) -> Option<u32> {
+        let totals = self.lock();
+        totals.victim(NO_GUEST)
     }
 
     /// What is short for a guest, and would be less so if pages took less.

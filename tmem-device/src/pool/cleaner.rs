@@ -133,10 +133,10 @@ impl HostPool {
         let Some((queue, id)) = found else {
             return false;
         };
-        let kind = queue.kind();
-        self.move_segment(store, shard, kind, id, Moving::ToCompress);
+        let account = queue.account();
+        self.move_segment(store, shard, account, id, Moving::ToCompress);
         // Pages that do not compress stay, and the room of the others is free.
-        self.with(store, shard, kind, |shard, left| {
+        self.with(store, shard, account, |shard, left| {
             left.released += shard.segments.give_back(id);
         });
         true
@@ -144,10 +144,10 @@ impl HostPool {
 
     /// Moves what is left of the segment that is emptiest in the shard with the largest gaps, be it open if that is `urgent`;
     /// false if that is not worth it.
-    pub(super) fn close_gaps(&self, guest: u32, kind: PoolKind, urgent: bool) -> bool {
+    pub(super) fn close_gaps(&self, guest: u32, account: PoolKind, urgent: bool) -> bool {
         let stores = self.all_stores();
         let dead = |(store, shard): &(&Arc<Store>, usize)| {
-            (store.hints(*shard).dead(kind), store.guest == guest)
+            (store.hints(*shard).dead_of(account), store.guest == guest)
         };
         let shards = stores
             .iter()
@@ -155,11 +155,11 @@ impl HostPool {
         let Some((store, shard)) = shards.max_by_key(dead) else {
             return false;
         };
-        let (id, _) = store.with(shard, |shard| shard.segments.emptiest(kind, urgent));
+        let (id, _) = store.with(shard, |shard| shard.segments.emptiest(account, urgent));
         let Some(id) = id else {
             return false;
         };
-        self.move_segment(store, shard, kind, id, Moving::All)
+        self.move_segment(store, shard, account, id, Moving::All)
     }
 
     /// Moves pages of a segment to others. Returns whether it is free then.
@@ -167,7 +167,7 @@ impl HostPool {
         &self,
         store: &Store,
         shard: usize,
-        kind: PoolKind,
+        account: PoolKind,
         id: SegmentId,
         moving: Moving,
     ) -> bool {
@@ -175,13 +175,13 @@ impl HostPool {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut record = Some(0);
             while let Some(from) = record {
-                let copied = self.with(store, shard, kind, |shard, left| {
+                let copied = self.with(store, shard, account, |shard, left| {
                     shard.copy_pages(id, from, &mut scratch.pages, left)
                 });
                 record = copied.last().map(Copied::next_record);
                 let kept = keep(&copied, scratch, moving);
                 let mut saved = 0;
-                self.with(store, shard, kind, |shard, left| {
+                self.with(store, shard, account, |shard, left| {
                     for (copied, kept) in copied.iter().zip(kept) {
                         let bytes = scratch.pages.as_flattened();
                         let data = match kept {
@@ -200,7 +200,7 @@ impl HostPool {
                         };
                         match shard.move_page(id, copied, data, left) {
                             Some((cost, less)) => {
-                                self.books.add(store.guest, kind, cost);
+                                self.books.add(store.guest, account, cost);
                                 saved += less;
                             }
                             // Gone meanwhile; or there is no memory for it, and it is not tried again.

@@ -4,6 +4,7 @@
 //! shrinks by chunks, so its memory follows the number of pages in both directions, and
 //! nothing is copied when it grows.
 
+use super::below::{At, PackedAt};
 use super::chains::{Chains, Links, NIL};
 
 /// Entries in a chunk.
@@ -16,7 +17,7 @@ pub(super) struct PageKey {
     pub index: u32,
 }
 
-/// Where a page's data is.
+/// Where a page's data is in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     /// The segment's number in the shard.
@@ -28,7 +29,7 @@ pub(super) struct Place {
 #[derive(Clone, Copy)]
 struct Entry {
     key: PageKey,
-    place: Place,
+    at: PackedAt,
     next: u32,
 }
 
@@ -46,7 +47,7 @@ struct Slab {
 
 /// A slot's page is elsewhere now.
 pub(super) struct Moved {
-    pub place: Place,
+    pub at: At,
     pub slot: u32,
 }
 
@@ -72,20 +73,20 @@ impl Entries {
         self.slab.get(slot).key
     }
 
-    pub fn place(&self, slot: u32) -> Place {
-        self.slab.get(slot).place
+    pub fn at(&self, slot: u32) -> At {
+        self.slab.get(slot).at.into()
     }
 
-    pub fn set_place(&mut self, slot: u32, place: Place) {
-        self.slab.get_mut(slot).place = place;
+    pub fn set_at(&mut self, slot: u32, at: At) {
+        self.slab.get_mut(slot).at = at.into();
     }
 
     /// Adds a page that is not there. Its slot is [`Entries::next_slot`].
-    pub fn insert(&mut self, key: PageKey, place: Place) {
+    pub fn insert(&mut self, key: PageKey, at: At) {
         let slot = self.next_slot();
         self.slab.push(Entry {
             key,
-            place,
+            at: at.into(),
             next: NIL,
         });
         self.chains.insert(&mut self.slab, slot);
@@ -108,7 +109,7 @@ impl Entries {
         let entry = self.slab.pop();
         *self.slab.get_mut(slot) = entry;
         Some(Moved {
-            place: entry.place,
+            at: entry.at.into(),
             slot,
         })
     }

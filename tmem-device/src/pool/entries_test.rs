@@ -4,11 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn place(number: u32) -> Place {
-    Place {
+fn place(number: u32) -> At {
+    At::Here(Place {
         segment: number,
         record: number as u16,
-    }
+    })
 }
 
 proptest! {
@@ -31,10 +31,13 @@ proptest! {
                 }
                 (Some(slot), false) => {
                     let gone = model.remove(&(object, index)).expect("it was there");
-                    prop_assert_eq!(entries.place(slot), place(gone));
+                    prop_assert_eq!(entries.at(slot), place(gone));
                     prop_assert_eq!(slots.remove(&gone), Some(slot));
                     if let Some(moved) = entries.remove(slot) {
-                        slots.insert(moved.place.segment, moved.slot);
+                        let At::Here(place) = moved.at else {
+                            panic!("not what was inserted");
+                        };
+                        slots.insert(place.segment, moved.slot);
                     }
                 }
                 _ => {}
@@ -44,7 +47,7 @@ proptest! {
         for ((object, index), number) in model {
             let slot = entries.find(PageKey { object, index });
             prop_assert_eq!(slot, slots.get(&number).copied());
-            prop_assert_eq!(entries.place(slot.expect("there")), place(number));
+            prop_assert_eq!(entries.at(slot.expect("there")), place(number));
         }
     }
 }

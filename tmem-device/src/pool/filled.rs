@@ -5,7 +5,8 @@
 
 use super::PoolKind;
 use super::arena::{FirstWord, Gone, PAYLOAD, SEGMENT_PAGES, SEGMENT_PAYLOAD, Segment};
-use super::books::{PAGE_METADATA, WHOLE_COST, data_cost};
+use super::below::{PackedSpot, Spot};
+use super::books::{CLEAN_METADATA, PAGE_METADATA, data_cost};
 use super::codec::Page;
 use crate::wire::PAGE_SIZE;
 
@@ -25,20 +26,37 @@ pub(super) enum Queue {
     Small,
     /// Ephemeral pages that have been here before.
     Main,
-    /// Persistent pages.
+    /// Persistent pages that memory alone has.
     Persistent,
+    /// Persistent pages that a tier has too.
+    Clean,
 }
 
-pub(super) const QUEUES: usize = 3;
+pub(super) const QUEUES: usize = 4;
 
 impl Queue {
-    pub const ALL: [Queue; QUEUES] = [Queue::Small, Queue::Main, Queue::Persistent];
+    pub const ALL: [Queue; QUEUES] = [Queue::Small, Queue::Main, Queue::Persistent, Queue::Clean];
 
-    pub fn kind(self) -> PoolKind {
+    /// What the memory counts as: ephemeral is what may go at any time, as that of pages that a tier has too.
+    pub fn account(self) -> PoolKind {
         match self {
-            Queue::Small | Queue::Main => PoolKind::Ephemeral,
+            Queue::Small | Queue::Main | Queue::Clean => PoolKind::Ephemeral,
             Queue::Persistent => PoolKind::Persistent,
         }
+    }
+
+    /// What a page is charged for metadata with its data. A page that a tier has too is charged the rest by itself, whether
+    /// it is in memory or not.
+    fn metadata(self) -> u64 {
+        match self {
+            Queue::Small | Queue::Main | Queue::Persistent => PAGE_METADATA,
+            Queue::Clean => CLEAN_METADATA,
+        }
+    }
+
+    /// What a whole page is charged.
+    fn whole_cost(self) -> u64 {
+        PAGE_SIZE as u64 + self.metadata()
     }
 }
 
@@ -100,8 +118,8 @@ impl Record {
         (begin, begin + usize::from(self.length))
     }
 
-    fn cost(self) -> u64 {
-        data_cost(self.length.into()) + PAGE_METADATA
+    fn cost(self, queue: Queue) -> u64 {
+        data_cost(self.length.into()) + queue.metadata()
     }
 }
 
@@ -125,6 +143,8 @@ enum Records {
 pub(super) struct Filled {
     memory: Segment,
     records: Records,
+    /// Where a tier has each page; empty where no tier does.
+    spots: Vec<PackedSpot>,
     pub queue: Queue,
     /// When its first page was put, or since when it was filled up again; unique in the queue, rising.
     pub age: u64,
@@ -144,6 +164,7 @@ impl Filled {
             } else {
                 Records::Short(Vec::new())
             },
+            spots: Vec::new(),
             queue,
             age,
             live: 0,
@@ -216,7 +237,8 @@ impl Filled {
                 let at = (!whole.live).trailing_zeros() as usize;
                 let new = whole.add(at, slot, settled);
                 whole.words[at] = self.memory.write_page(at, page);
-                (at as u16, WHOLE_COST, if new { WHOLE_COST } else { 0 })
+                let cost = self.queue.whole_cost();
+                (at as u16, cost, if new { cost } else { 0 })
             }
             (Records::Short(records), Data::Short(data)) => {
                 let begin = self.memory.append(data);
@@ -229,7 +251,8 @@ impl Filled {
                     length: data.len() as u16,
                 };
                 records.push(record);
-                ((records.len() - 1) as u16, record.cost(), record.cost())
+                let cost = record.cost(self.queue);
+                ((records.len() - 1) as u16, cost, cost)
             }
             _ => panic!("whole and shorter pages have segments of their own"),
         };
@@ -248,11 +271,11 @@ impl Filled {
                 whole.slots[at] = DEAD;
                 whole.live &= !(1 << at);
                 whole.settled &= !(1 << at);
-                WHOLE_COST
+                self.queue.whole_cost()
             }
             Records::Short(records) => {
                 records[at].slot = DEAD;
-                records[at].cost()
+                records[at].cost(self.queue)
             }
         };
     }
@@ -264,6 +287,21 @@ impl Filled {
             Records::Whole(whole) => whole.slots[at] = slot,
             Records::Short(records) => records[at].slot = slot,
         }
+    }
+
+    /// Where a tier has a page too.
+    pub fn spot(&self, record: u16) -> Option<Spot> {
+        let packed = self.spots.get(usize::from(record));
+        packed.and_then(|packed| Spot::unpack(*packed))
+    }
+
+    /// A tier has a page too.
+    pub fn set_spot(&mut self, record: u16, spot: Spot) {
+        let at = usize::from(record);
+        if at >= self.spots.len() {
+            self.spots.resize(at + 1, PackedSpot::default());
+        }
+        self.spots[at] = spot.pack();
     }
 
     /// A whole page does not compress.
@@ -336,10 +374,12 @@ impl Filled {
 
     /// Ends writing, until whole pages are put in the place of others.
     pub fn seal(&mut self) {
-        self.memory.seal(self.queue.kind() == PoolKind::Ephemeral);
+        self.memory
+            .seal(self.queue.account() == PoolKind::Ephemeral);
         if let Records::Short(records) = &mut self.records {
             records.shrink_to_fit();
         }
+        self.spots.shrink_to_fit();
     }
 
     /// Returns the memory where whole pages have gone to the kernel. Returns what was charged for it.
@@ -350,7 +390,7 @@ impl Filled {
         };
         whole.written &= !vacant;
         self.memory.discard(vacant);
-        let cost = u64::from(vacant.count_ones()) * WHOLE_COST;
+        let cost = u64::from(vacant.count_ones()) * self.queue.whole_cost();
         self.charged -= cost;
         cost
     }
@@ -379,6 +419,7 @@ impl Filled {
     /// Bytes that all else takes.
     pub fn metadata_bytes(&self) -> usize {
         size_of::<Self>()
+            + self.spots.capacity() * size_of::<PackedSpot>()
             + match &self.records {
                 Records::Whole(_) => size_of::<Whole>(),
                 Records::Short(records) => records.capacity() * size_of::<Record>(),
@@ -394,14 +435,19 @@ impl Filled {
     #[cfg(test)]
     pub fn audit(&self) {
         let costs = self.pages(0).map(|found| match &self.records {
-            Records::Whole(_) => WHOLE_COST,
-            Records::Short(records) => records[usize::from(found.record)].cost(),
+            Records::Whole(_) => self.queue.whole_cost(),
+            Records::Short(records) => records[usize::from(found.record)].cost(self.queue),
         });
         let (live, live_cost) = costs.fold((0, 0), |(pages, sum), cost| (pages + 1, sum + cost));
         assert_eq!((live, live_cost), (self.live, self.live_cost));
         let charged = match &self.records {
-            Records::Whole(whole) => u64::from(whole.written.count_ones()) * WHOLE_COST,
-            Records::Short(records) => records.iter().map(|record| record.cost()).sum(),
+            Records::Whole(whole) => {
+                u64::from(whole.written.count_ones()) * self.queue.whole_cost()
+            }
+            Records::Short(records) => {
+                let costs = records.iter().map(|record| record.cost(self.queue));
+                costs.sum()
+            }
         };
         assert_eq!(charged, self.charged);
     }

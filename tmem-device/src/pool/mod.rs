@@ -5,6 +5,11 @@
 //! (`segments.rs`, `filled.rs`, `arena.rs`). When room is short the cleaner compresses pages and closes gaps (`cleaner.rs`). The
 //! pool knows nothing of virtio.
 //!
+//! With tiers below it, persistent pages that memory alone has are *dirty*, and bounded: the oldest are written to a tier
+//! (`writeback.rs`, on a thread of its own, `writer.rs`), and what memory keeps of them is *clean* then: it may go as ephemeral pages do,
+//! evicted by the pool or taken by the kernel, and the page comes back from its tier when it is asked for (`reload.rs`).
+//! No put ever waits for a tier.
+//!
 //! # Memory
 //! Data lies in segments of 128 KiB. Those with ephemeral pages are given to the kernel when they are full (`arena.rs`): it
 //! takes them back under memory pressure, without asking and at once, and the pool finds out when a page is asked for, or
@@ -26,6 +31,7 @@
 //! leaves the pool, so what S3-FIFO learns from hits in the queue is learnt from pages that come again.
 
 mod arena;
+mod below;
 mod books;
 mod chains;
 mod cleaner;
@@ -38,11 +44,14 @@ mod governed;
 mod guest;
 mod key;
 mod objects;
+mod reload;
 mod room;
 mod segments;
 mod shard;
 mod stats;
 mod store;
+mod writeback;
+mod writer;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -55,16 +64,22 @@ pub use evictions::Evicted;
 pub use guest::{Guest, PageName};
 pub use key::ObjectId;
 pub use stats::PoolStats;
+pub use writeback::WriteBack;
+pub use writer::Writer;
 
+use crate::tier::{Tier, TierStats};
 use crate::wire::PAGE_SIZE;
 use arena::Arena;
+use below::{MAX_TIERS, Spot};
 use books::Books;
 use filled::{Data, Queue};
 use ghosts::Ghosts;
 use key::{Key, ObjectKey};
+use reload::Wanted;
 use shard::{Fetched, Left, Progress, Shard};
 use stats::{Counters, change};
 use store::Store;
+use writer::Signal;
 
 /// The most that is used.
 const MAX_SIZE: u64 = 1 << 40;
@@ -94,6 +109,11 @@ pub struct PoolConfig {
     /// Whether the kernel may take ephemeral pages; without, they are the process's own memory, and meet memory
     /// pressure as such.
     pub reclaimable: bool,
+    /// With tiers: bytes of persistent pages that memory alone may have before the oldest are written to a tier. Without,
+    /// a quarter of what the pool may take. Three quarters at most are used.
+    pub dirty: Option<u64>,
+    /// With tiers: whether ephemeral pages that would have to go are written to one, and stay there.
+    pub spill_ephemeral: bool,
 }
 
 impl PoolConfig {
@@ -105,6 +125,8 @@ impl PoolConfig {
             credit: (size / 128 / WORST_PAGE).clamp(64, 1024) as u32,
             max_pools: 1024,
             reclaimable: true,
+            dirty: None,
+            spill_ephemeral: false,
         }
     }
 }
@@ -118,14 +140,18 @@ pub enum PoolError {
     /// There is no room, or the guest has too many pools. After a refused put, the key is absent.
     #[error("no room; keep the page elsewhere")]
     Refused,
-    /// A persistent page is damaged in the host's memory.
-    #[error("the host lost the page; treat it as a read error")]
+    /// A persistent page cannot be read: it is damaged in the host's memory or on its tier, or the tier does not answer.
+    #[error("the host cannot read the page; treat it as a read error")]
     Lost,
 }
 
 /// Memory of the host that holds pages of guests.
 pub struct HostPool {
     config: PoolConfig,
+    /// The first that takes a page has it.
+    tiers: Vec<Arc<dyn Tier>>,
+    /// What wakes the thread that writes to them.
+    signal: Signal,
     arena: Arc<Arena>,
     books: Books,
     ghosts: Ghosts,
@@ -143,9 +169,18 @@ thread_local! {
 
 impl HostPool {
     /// Makes an empty pool; memory is only taken as pages come.
-    pub fn new(mut config: PoolConfig) -> Arc<Self> {
+    pub fn new(config: PoolConfig) -> Arc<Self> {
+        Self::with_tiers(config, Vec::new())
+    }
+
+    /// Makes an empty pool above tiers, of which the first that takes a page has it; 256 are used at most. A [`Writer`] is to be
+    /// started for it.
+    pub fn with_tiers(mut config: PoolConfig, mut tiers: Vec<Arc<dyn Tier>>) -> Arc<Self> {
         config.size = config.size.min(MAX_SIZE);
+        tiers.truncate(MAX_TIERS);
         Arc::new(HostPool {
+            tiers,
+            signal: Signal::default(),
             arena: Arena::new(config.reclaimable),
             books: Books::new(config.size, config.credit),
             ghosts: Ghosts::new(config.size / PAGE_SIZE as u64),
@@ -174,6 +209,7 @@ impl HostPool {
         self.books.set_size(size.min(MAX_SIZE));
         self.shrink();
         self.arena.trim();
+        self.wake_writer();
     }
 
     /// Figures of the whole pool. Those of memory are taken shard by shard, others as they are.
@@ -196,7 +232,17 @@ impl HostPool {
             taken_pages: counters.taken_pages.load(Relaxed),
             arena_bytes: sum(&|shard| shard.segments.arena_bytes()),
             metadata_bytes: metadata + self.ghosts.bytes(),
+            dirty_bytes: counters.dirty(),
+            below_pages: counters.below_pages.load(Relaxed),
+            written_pages: counters.written_pages.load(Relaxed),
+            reloaded_pages: counters.reloaded_pages.load(Relaxed),
+            unreadable_pages: counters.unreadable_pages.load(Relaxed),
         }
+    }
+
+    /// Figures of the tiers, the first one's first.
+    pub fn tier_stats(&self) -> Vec<TierStats> {
+        self.tiers.iter().map(|tier| tier.stats()).collect()
     }
 
     fn all_stores(&self) -> Vec<Arc<Store>> {
@@ -215,7 +261,7 @@ impl HostPool {
         stores.get(&guest).cloned()
     }
 
-    /// Calls `f` with a shard locked, and then sees to what left it.
+    /// Calls `f` with a shard locked, and then sees to what left it. `kind` is that of the pages that leave.
     fn with<R>(
         &self,
         store: &Store,
@@ -225,27 +271,42 @@ impl HostPool {
     ) -> R {
         let mut left = Left::default();
         let (result, figures) = store.with(shard, |shard| f(shard, &mut left));
+        self.counters.follow(figures.before, figures.after);
         let counters = &self.counters;
-        change(&counters.raw_pages, figures.before.raw, figures.after.raw);
-        for kind in [PoolKind::Ephemeral, PoolKind::Persistent] {
-            let (before, after) = (figures.before.dead(kind), figures.after.dead(kind));
-            change(&counters.dead_bytes, before, after);
-        }
         change(&counters.stored_pages, left.pages, 0);
         change(&counters.stored_bytes, left.bytes, 0);
         change(&counters.taken_pages, 0, left.taken);
         if kind == PoolKind::Persistent {
             change(&counters.persistent_pages, left.pages, 0);
         }
-        let mut released = left.released + left.objects * OBJECT_METADATA;
-        for freed in left.freed.drain(..) {
-            debug_assert_eq!(freed.kind, kind);
-            released += freed.cost;
+        let by_pages = left.released + left.objects * OBJECT_METADATA;
+        for account in [PoolKind::Ephemeral, PoolKind::Persistent] {
+            let freed = left.freed.iter().filter(|freed| freed.account == account);
+            let mut released: u64 = freed.map(|freed| freed.cost).sum();
+            if account == kind {
+                released += by_pages;
+            }
+            if released > 0 {
+                self.books.release(store.guest, account, released);
+            }
         }
-        if released > 0 {
-            self.books.release(store.guest, kind, released);
-        }
+        self.discard(left.spots);
         result
+    }
+
+    /// Tiers need not keep these any more.
+    fn discard(&self, mut spots: Vec<Spot>) {
+        spots.sort_unstable_by_key(|spot| spot.tier);
+        for spots in spots.chunk_by(|a, b| a.tier == b.tier) {
+            let handles: Vec<_> = spots.iter().map(|spot| spot.handle).collect();
+            if let Some(tier) = spots.first().and_then(|spot| self.tier(*spot)) {
+                tier.discard(&handles);
+            }
+        }
+    }
+
+    fn tier(&self, spot: Spot) -> Option<&Arc<dyn Tier>> {
+        self.tiers.get(usize::from(spot.tier))
     }
 
     /// Stores pages whose objects are in one shard, one after the other; `results` has as many places.
@@ -316,6 +377,7 @@ impl HostPool {
             self.books.release(store.guest, kind, surplus);
         }
         self.tidy(store.guest);
+        self.wake_writer();
     }
 
     /// Reads pages whose objects are in one shard, [`BATCH`] of them at most; ephemeral ones are removed.
@@ -344,9 +406,19 @@ impl HostPool {
                 }
             });
             let mut rest = &scratch[..];
-            for (((key, page), found), result) in keys.iter().zip(pages).zip(found).zip(results) {
+            let mut below = Vec::new();
+            let fetched = keys
+                .iter()
+                .zip(pages.iter_mut())
+                .zip(found)
+                .zip(results.iter_mut());
+            for (at, (((key, page), found), result)) in fetched.enumerate() {
                 *result = match found {
                     Fetched::Absent => Ok(false),
+                    Fetched::Below(spot) => {
+                        below.push(Wanted { at, spot });
+                        continue;
+                    }
                     Fetched::Page => Ok(true),
                     Fetched::Data(length) => {
                         let (data, later) = rest.split_at(length);
@@ -362,6 +434,9 @@ impl HostPool {
                 if exclusive && *result == Ok(true) {
                     self.ghosts.add(store.guest, key);
                 }
+            }
+            if !below.is_empty() {
+                self.reload(store, kind, keys, pages, results, below);
             }
         });
     }
@@ -420,30 +495,44 @@ impl HostPool {
     #[cfg(test)]
     fn audit(&self) {
         let stats = self.stats();
-        let (mut pages, mut persistent, mut charged) = (0, 0, 0);
+        let (mut pages, mut persistent, mut spots) = (0, 0, 0);
+        let mut charged = books::Sums::default();
+        let mut charge = |account, bytes| match account {
+            PoolKind::Ephemeral => charged.ephemeral += bytes,
+            PoolKind::Persistent => charged.persistent += bytes,
+        };
         for store in self.all_stores() {
-            let mut objects = std::collections::BTreeSet::new();
+            let mut objects = BTreeMap::new();
             for number in store.numbers() {
                 store.with(number, |shard| {
-                    for (key, queue) in shard.audit() {
-                        assert_eq!(store.shard_of(&key.object), number);
-                        objects.insert((key.object, key.index >> 32));
+                    for page in shard.audit() {
+                        assert_eq!(store.shard_of(&page.name.object), number);
+                        objects.insert((page.name.object, page.name.index >> 32), page.kind);
                         pages += 1;
-                        persistent += u64::from(queue == Queue::Persistent);
+                        persistent += u64::from(page.kind == PoolKind::Persistent);
+                        if page.spot.is_some() {
+                            spots += 1;
+                            charge(page.kind, PAGE_METADATA);
+                        }
                     }
                     for queue in Queue::ALL {
-                        charged += shard.segments.figures(queue).charged;
+                        charge(queue.account(), shard.segments.figures(queue).charged);
                     }
                 });
             }
-            charged += objects.len() as u64 * OBJECT_METADATA;
+            for kind in objects.into_values() {
+                charge(kind, OBJECT_METADATA);
+            }
         }
         assert_eq!(
             (stats.stored_pages, stats.persistent_pages),
             (pages, persistent)
         );
-        assert_eq!(stats.used_bytes, charged);
+        let records: u64 = self.tier_stats().iter().map(|tier| tier.records).sum();
+        assert_eq!(records, spots, "tiers hold what nobody needs");
         let sums = self.books.sums();
+        charged.promised_pages = sums.promised_pages;
+        assert_eq!(sums, charged);
         let promised = sums.promised_pages * WORST_PAGE;
         assert!(
             sums.ephemeral + sums.persistent <= self.config.size,
@@ -474,6 +563,9 @@ impl HostPool {
         taken
     }
 }
+
+#[cfg(test)]
+mod test_tier;
 
 #[cfg(test)]
 #[path = "model_test.rs"]

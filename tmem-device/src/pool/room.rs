@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::books::Admission;
+use super::books::{Admission, NO_GUEST};
 use super::filled::Queue;
+use super::store::Store;
 use super::{HostPool, PoolKind};
 
 /// How often an ephemeral put makes room that others then take, before it is refused.
@@ -16,8 +17,8 @@ const WAITS: usize = 10_000;
 /// Of a guest's ephemeral pages, one part in so many may be new ones before new ones go first (S3-FIFO's 10 %).
 const SMALL_SHARE: u64 = 10;
 
-/// No guest has this number.
-const NO_GUEST: u32 = u32::MAX;
+/// Ephemeral pages that are dropped at once where a tier alone has them.
+const BELOW_AT_ONCE: u64 = 512;
 
 impl HostPool {
     /// Books a page, and makes room for it. False: refused, and nothing is booked.
@@ -63,20 +64,18 @@ impl HostPool {
         true
     }
 
-    /// Drops a guest's oldest segment of ephemeral pages; false if it has none.
+    /// Drops a guest's oldest segment of what may go: ephemeral pages, or persistent ones that a tier has. If there is none, some
+    /// ephemeral pages that a tier alone has, for their metadata. False if there are none either.
     pub(super) fn evict(&self, guest: u32) -> bool {
         let Some(store) = self.store(guest) else {
             return false;
         };
-        let charged = |queue| store.sum(|shard| shard.segments.figures(queue).charged);
-        let (small, main) = (charged(Queue::Small), charged(Queue::Main));
-        let queue = if main == 0 || small > (small + main) / SMALL_SHARE {
-            Queue::Small
-        } else {
-            Queue::Main
-        };
-        let Some(shard) = store.oldest(queue) else {
-            return false;
+        let queue = self.ephemeral_queue(&store);
+        let oldest = |queue| store.oldest(queue).map(|(age, shard)| (age, shard, queue));
+        let candidates = [oldest(queue), oldest(Queue::Clean)];
+        let oldest = candidates.into_iter().flatten();
+        let Some((_, shard, queue)) = oldest.min_by_key(|(age, ..)| *age) else {
+            return self.evict_below(&store) > 0;
         };
         let mut evicted = 0;
         let any = self.with(&store, shard, PoolKind::Ephemeral, |shard, left| {
@@ -88,6 +87,33 @@ impl HostPool {
         });
         self.counters.evictions.fetch_add(evicted, Relaxed);
         any
+    }
+
+    /// The queue that ephemeral pages leave from.
+    pub(super) fn ephemeral_queue(&self, store: &Store) -> Queue {
+        let charged = |queue| store.sum(|shard| shard.segments.figures(queue).charged);
+        let (small, main) = (charged(Queue::Small), charged(Queue::Main));
+        if main == 0 || small > (small + main) / SMALL_SHARE {
+            Queue::Small
+        } else {
+            Queue::Main
+        }
+    }
+
+    /// Drops some ephemeral pages of a guest that a tier alone has; how many.
+    pub(super) fn evict_below(&self, store: &Store) -> u64 {
+        let mut evicted = 0;
+        for shard in store.numbers() {
+            // Each turn looks at a part of the shard's entries.
+            while evicted < BELOW_AT_ONCE && store.hints(shard).below_ephemeral > 0 {
+                let limit = (BELOW_AT_ONCE - evicted) as usize;
+                evicted += self.with(store, shard, PoolKind::Ephemeral, |shard, left| {
+                    shard.evict_below(limit, left, |key| store.evictions.add(&key)) as u64
+                });
+            }
+        }
+        self.counters.evictions.fetch_add(evicted, Relaxed);
+        evicted
     }
 
     /// Drops ephemeral pages until the pool keeps to its size, if it can.

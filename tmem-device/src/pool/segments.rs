@@ -1,6 +1,7 @@
 //! The segments of a shard: in which queue each is, and in which order they were filled.
 //!
-//! Pages are in queues: ephemeral ones that are new, ephemeral ones that proved their worth, and persistent ones. Of each
+//! Pages are in queues: ephemeral ones that are new, ephemeral ones that proved their worth, and persistent ones that a tier
+//! does not have, or does have too. Of each
 //! queue there are two *streams* of segments: of whole pages, which came in lately or do not compress, and of pages that
 //! are kept as something shorter. A stream has one open segment that pages are added to.
 
@@ -9,6 +10,9 @@ use std::sync::Arc;
 
 use super::PoolKind;
 use super::arena::{Arena, Gone, SEGMENT_PAGES, Segment};
+#[cfg(test)]
+use super::below::At;
+use super::below::Spot;
 use super::codec::Page;
 use super::entries::Place;
 use super::filled::{Data, Figures, Filled, Found, QUEUES, Queue};
@@ -31,7 +35,7 @@ pub(super) struct SegmentId {
 /// What a segment's end sets free.
 #[must_use]
 pub(super) struct Freed {
-    pub kind: PoolKind,
+    pub account: PoolKind,
     pub cost: u64,
     /// Its memory, for the caller to drop without the lock.
     pub _memory: Segment,
@@ -166,7 +170,7 @@ impl Segments {
     /// Of some segments, the one where most whole pages have gone.
     fn look_for_vacant(&mut self, queue: Queue) -> Option<u32> {
         let figures = self.figures[queue as usize];
-        let share = match queue.kind() {
+        let share = match queue.account() {
             PoolKind::Ephemeral => VACANT_SHARE_EPHEMERAL,
             PoolKind::Persistent => VACANT_SHARE_PERSISTENT,
         };
@@ -224,6 +228,18 @@ impl Segments {
         });
     }
 
+    /// As [`Filled::spot`].
+    pub fn spot(&self, place: Place) -> Option<Spot> {
+        self.filled(place.segment).spot(place.record)
+    }
+
+    /// As [`Filled::set_spot`].
+    pub fn set_spot(&mut self, place: Place, spot: Spot) {
+        self.change(place.segment, |segment| {
+            segment.set_spot(place.record, spot)
+        });
+    }
+
     /// A whole page does not compress.
     pub fn settle(&mut self, place: Place) {
         self.change(place.segment, |segment| segment.settle(place.record));
@@ -252,7 +268,7 @@ impl Segments {
             *open = None;
         }
         Some(Freed {
-            kind: queue.kind(),
+            account: queue.account(),
             cost: figures.charged,
             _memory: segment.into_memory(),
         })
@@ -266,6 +282,16 @@ impl Segments {
     /// The oldest segment of a queue.
     pub fn oldest(&self, queue: Queue) -> Option<u32> {
         self.order[queue as usize].values().next().copied()
+    }
+
+    /// The oldest segment of a queue that nobody empties.
+    pub fn oldest_at_rest(&self, queue: Queue) -> Option<SegmentId> {
+        let mut order = self.order[queue as usize].iter();
+        let (age, number) = order.find(|(_, number)| !self.filled(**number).leaving)?;
+        Some(SegmentId {
+            number: *number,
+            age: *age,
+        })
     }
 
     /// The slots of the pages in a segment.
@@ -312,13 +338,13 @@ impl Segments {
         }
     }
 
-    /// Of the segments with pages of a kind, open ones if asked for, the one with the largest part of what it is charged for
+    /// Of the segments on one account, open ones if asked for, the one with the largest part of what it is charged for
     /// pages that have gone, if that is a sixteenth at least.
-    pub fn emptiest(&self, kind: PoolKind, open: bool) -> Option<SegmentId> {
+    pub fn emptiest(&self, account: PoolKind, open: bool) -> Option<SegmentId> {
         let segments = (0..).zip(&self.slots);
         let candidates = segments.filter_map(|(number, segment)| {
             let segment = segment.as_deref()?;
-            let fits = segment.queue.kind() == kind
+            let fits = segment.queue.account() == account
                 && !segment.leaving
                 && (open || !self.open.contains(&Some(number)));
             fits.then(|| (segment.live_parts(), number, segment.age))
@@ -347,7 +373,7 @@ impl Segments {
         let rest = (from..).zip(self.slots.iter().skip(from as usize));
         let mut candidates = rest.filter(|(_, segment)| {
             let segment = segment.as_deref();
-            segment.is_some_and(|segment| segment.queue.kind() == PoolKind::Ephemeral)
+            segment.is_some_and(|segment| segment.queue.account() == PoolKind::Ephemeral)
         });
         candidates.next().map(|(number, _)| number)
     }
@@ -412,12 +438,16 @@ impl Segments {
                     segment: number,
                     record: found.record,
                 };
-                assert_eq!(entries.place(found.slot), place);
+                assert_eq!(entries.at(found.slot), At::Here(place));
+                let clean = segment.queue == Queue::Clean;
+                assert_eq!(self.spot(place).is_some(), clean);
                 live += 1;
             }
         }
         assert_eq!(figures, self.figures);
-        assert_eq!(live, entries.len());
+        let slots = 0..entries.next_slot();
+        let here = slots.filter(|slot| matches!(entries.at(*slot), At::Here(_)));
+        assert_eq!(live, here.count());
         let ordered: usize = self.order.iter().map(BTreeMap::len).sum();
         assert_eq!(ordered, self.count());
     }
@@ -427,7 +457,7 @@ impl Segments {
         let open = self.open;
         for (number, segment) in (0..).zip(&mut self.slots) {
             if let Some(segment) = segment
-                && segment.queue.kind() == PoolKind::Ephemeral
+                && segment.queue.account() == PoolKind::Ephemeral
                 && !open.contains(&Some(number))
             {
                 segment.lose(page);

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::PoolKind;
 use super::arena::{Arena, Gone};
+use super::below::{At, Spot};
+use super::books::PAGE_METADATA;
 use super::codec::Page;
 use super::entries::{Entries, PageKey, Place};
 use super::filled::{Data, Queue};
@@ -22,15 +24,17 @@ const SWEEP: u64 = 8;
 #[derive(Default)]
 pub(super) struct Left {
     pub pages: u64,
-    /// Of their data.
+    /// Of data that left memory.
     pub bytes: u64,
     /// Objects without pages.
     pub objects: u64,
     pub freed: Vec<Freed>,
-    /// Bytes that were charged for what is free now, besides.
+    /// Bytes that were charged for what is free now, besides, on the account of the pages' kind.
     pub released: u64,
     /// Pages that the kernel had taken.
     pub taken: u64,
+    /// What tiers need not keep any more.
+    pub spots: Vec<Spot>,
 }
 
 /// What a put did.
@@ -49,6 +53,8 @@ pub(super) enum Fetched {
     Page,
     /// Bytes of data, to be decoded.
     Data(usize),
+    /// A tier has it.
+    Below(Spot),
 }
 
 /// A page that the cleaner moves.
@@ -66,6 +72,13 @@ impl Copied {
     pub fn next_record(&self) -> u16 {
         self.place.record + 1
     }
+}
+
+/// What was charged for data that came to memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Charge {
+    pub cost: u64,
+    pub bytes: u64,
 }
 
 /// How far a range operation has come.
@@ -86,22 +99,51 @@ pub(super) struct Hints {
     pub dead_ephemeral: u64,
     /// Bytes charged for persistent pages that have gone.
     pub dead_persistent: u64,
+    /// Bytes charged for persistent pages that memory alone has.
+    pub dirty: u64,
+    /// Ephemeral pages that a tier alone has.
+    pub below_ephemeral: u64,
+    /// Persistent pages that a tier alone has.
+    pub below_persistent: u64,
 }
 
 impl Hints {
-    /// Bytes charged for pages of a kind that have gone.
-    pub fn dead(self, kind: PoolKind) -> u64 {
-        match kind {
+    /// Bytes charged on an account for pages that have gone.
+    pub fn dead_of(self, account: PoolKind) -> u64 {
+        match account {
             PoolKind::Ephemeral => self.dead_ephemeral,
             PoolKind::Persistent => self.dead_persistent,
         }
     }
+
+    /// Bytes charged for pages that have gone.
+    pub fn dead(self) -> u64 {
+        self.dead_ephemeral + self.dead_persistent
+    }
+
+    /// Pages that a tier alone has.
+    pub fn below(self) -> u64 {
+        self.below_ephemeral + self.below_persistent
+    }
 }
 
+/// A page, as [`Shard::audit`] found it.
+#[cfg(test)]
+pub(super) struct Audited {
+    pub name: Key,
+    pub kind: PoolKind,
+    pub spot: Option<Spot>,
+}
+
+/// Some pages of a guest, and all that is needed to find them.
 pub(super) struct Shard {
     entries: Entries,
     objects: Objects,
     pub segments: Segments,
+    below_ephemeral: u64,
+    below_persistent: u64,
+    /// Where the search for ephemeral pages that a tier alone has goes on.
+    hand: u32,
 }
 
 impl Shard {
@@ -110,16 +152,24 @@ impl Shard {
             entries: Entries::default(),
             objects: Objects::default(),
             segments: Segments::new(arena),
+            below_ephemeral: 0,
+            below_persistent: 0,
+            hand: 0,
         }
     }
 
     pub fn hints(&self) -> Hints {
-        let mut hints = Hints::default();
+        let mut hints = Hints {
+            dirty: self.segments.figures(Queue::Persistent).charged,
+            below_ephemeral: self.below_ephemeral,
+            below_persistent: self.below_persistent,
+            ..Hints::default()
+        };
         for queue in Queue::ALL {
             let figures = self.segments.figures(queue);
             let dead = figures.charged - figures.live;
             hints.raw += figures.raw;
-            match queue.kind() {
+            match queue.account() {
                 PoolKind::Ephemeral => hints.dead_ephemeral += dead,
                 PoolKind::Persistent => hints.dead_persistent += dead,
             }
@@ -148,7 +198,7 @@ impl Shard {
         left: &mut Left,
     ) -> Result<Inserted, Gone> {
         let (slot, old) = match self.find(key) {
-            Some(slot) => (slot, Some(self.entries.place(slot))),
+            Some(slot) => (slot, Some(self.entries.at(slot))),
             None => (self.entries.next_slot(), None),
         };
         let added = self.segments.add(queue, age, slot, data);
@@ -165,22 +215,22 @@ impl Shard {
         match old {
             Some(old) => {
                 left.pages += 1;
-                left.bytes += self.segments.length(old) as u64;
-                left.freed.extend(self.segments.remove(old));
-                self.entries.set_place(slot, place);
+                self.drop_data(old, left);
+                self.entries.set_at(slot, At::Here(place));
             }
             None => {
                 let (part, index) = split(key.index);
                 let (object, new) = self.objects.add_page(&key.object, part, index);
                 new_object = new;
-                self.entries.insert(PageKey { object, index }, place);
+                let key = PageKey { object, index };
+                self.entries.insert(key, At::Here(place));
             }
         }
         Ok(Inserted { new_object, cost })
     }
 
     /// Copies a page that is kept as it is to `page`, and what another is kept as to the beginning of `data`; removes it if
-    /// `exclusive`.
+    /// `exclusive`. If a tier alone has it, says where, and it is the caller's to discard if `exclusive`.
     pub fn fetch(
         &mut self,
         key: &Key,
@@ -192,7 +242,16 @@ impl Shard {
         let Some(slot) = self.find(key) else {
             return Fetched::Absent;
         };
-        let place = self.entries.place(slot);
+        let place = match self.entries.at(slot) {
+            At::Here(place) => place,
+            At::Below(spot, _) => {
+                if exclusive {
+                    self.take(slot, left);
+                    left.spots.pop();
+                }
+                return Fetched::Below(spot);
+            }
+        };
         let fetched = if self.segments.length(place) == PAGE_SIZE {
             let read = self.segments.read_whole(place, page);
             read.map(|()| Fetched::Page)
@@ -207,8 +266,9 @@ impl Shard {
                 fetched
             }
             Err(Gone) => {
+                let spot = self.segments.spot(place);
                 self.purge(place.segment, left);
-                Fetched::Absent
+                spot.map_or(Fetched::Absent, Fetched::Below)
             }
         }
     }
@@ -225,14 +285,68 @@ impl Shard {
     }
 
     fn take(&mut self, slot: u32, left: &mut Left) {
-        let (key, place) = (self.entries.key(slot), self.entries.place(slot));
+        let key = self.entries.key(slot);
         left.pages += 1;
-        left.bytes += self.segments.length(place) as u64;
-        left.freed.extend(self.segments.remove(place));
-        if let Some(moved) = self.entries.remove(slot) {
-            self.segments.set_slot(moved.place, moved.slot);
+        self.drop_data(self.entries.at(slot), left);
+        if let Some(moved) = self.entries.remove(slot)
+            && let At::Here(place) = moved.at
+        {
+            self.segments.set_slot(place, moved.slot);
         }
         left.objects += u64::from(self.objects.page_goes(key.object));
+    }
+
+    /// What a page was kept as is not needed any more. Of what a tier has, it is pushed to `left.spots` last.
+    fn drop_data(&mut self, at: At, left: &mut Left) {
+        let spot = match at {
+            At::Here(place) => {
+                let spot = self.segments.spot(place);
+                self.drop_memory(place, left);
+                spot
+            }
+            At::Below(spot, kind) => {
+                *self.below_mut(kind) -= 1;
+                Some(spot)
+            }
+        };
+        if let Some(spot) = spot {
+            left.released += PAGE_METADATA;
+            left.spots.push(spot);
+        }
+    }
+
+    fn drop_memory(&mut self, place: Place, left: &mut Left) {
+        left.bytes += self.segments.length(place) as u64;
+        left.freed.extend(self.segments.remove(place));
+    }
+
+    /// From now on a tier alone has the page, which is in memory.
+    fn sink(&mut self, slot: u32, place: Place, spot: Spot, kind: PoolKind, left: &mut Left) {
+        self.drop_memory(place, left);
+        self.entries.set_at(slot, At::Below(spot, kind));
+        *self.below_mut(kind) += 1;
+    }
+
+    /// A page leaves memory, and the pool, unless a tier has it. Whether it left the pool.
+    fn drop_page(&mut self, key: PageKey, left: &mut Left) -> bool {
+        let Some(slot) = self.entries.find(key) else {
+            return false;
+        };
+        if let At::Here(place) = self.entries.at(slot)
+            && let Some(spot) = self.segments.spot(place)
+        {
+            self.sink(slot, place, spot, PoolKind::Persistent, left);
+            return false;
+        }
+        self.take(slot, left);
+        true
+    }
+
+    fn below_mut(&mut self, kind: PoolKind) -> &mut u64 {
+        match kind {
+            PoolKind::Ephemeral => &mut self.below_ephemeral,
+            PoolKind::Persistent => &mut self.below_persistent,
+        }
     }
 
     /// Removes pages of an object with indexes from `first` to `last`, as many as one turn allows; whether these were all.
@@ -342,23 +456,53 @@ impl Shard {
         slot == 0
     }
 
-    /// Removes all pages of the oldest segment of a queue, and tells `report` which; false if there is no segment.
+    /// Removes all pages of the oldest segment of a queue, and tells `report` which; those that a tier has stay there. False if
+    /// there is no segment.
     pub fn evict(&mut self, queue: Queue, left: &mut Left, mut report: impl FnMut(Key)) -> bool {
         let Some(number) = self.segments.oldest(queue) else {
             return false;
         };
         self.segments.close(number);
         for key in self.keys(self.segments.slots_of(number)) {
-            report(self.name(key));
-            self.take_page(key, left);
+            let name = self.name(key);
+            if self.drop_page(key, left) {
+                report(name);
+            }
         }
         true
     }
 
-    /// Removes all pages of a segment that the kernel has taken a part of.
+    /// Removes up to `limit` ephemeral pages that a tier alone has, and tells `report` which; how many there were. Looks at
+    /// [`STEP`] times [`SWEEP`] entries at most.
+    pub fn evict_below(
+        &mut self,
+        limit: usize,
+        left: &mut Left,
+        mut report: impl FnMut(Key),
+    ) -> usize {
+        let (mut evicted, mut turns) = (0, STEP * SWEEP);
+        while evicted < limit && turns > 0 && self.below_ephemeral > 0 {
+            turns -= 1;
+            if self.hand >= self.entries.next_slot() {
+                self.hand = 0;
+            }
+            match self.entries.at(self.hand) {
+                At::Below(_, PoolKind::Ephemeral) => {
+                    report(self.name(self.entries.key(self.hand)));
+                    // The last entry comes in its place.
+                    self.take(self.hand, left);
+                    evicted += 1;
+                }
+                _ => self.hand += 1,
+            }
+        }
+        evicted
+    }
+
+    /// Removes all pages of a segment that the kernel has taken a part of; those that a tier has stay there.
     fn purge(&mut self, number: u32, left: &mut Left) {
         for key in self.keys(self.segments.slots_taken(number)) {
-            self.take_page(key, left);
+            self.drop_page(key, left);
             left.taken += 1;
         }
     }
@@ -382,12 +526,6 @@ impl Shard {
             .into_iter()
             .map(|slot| self.entries.key(slot))
             .collect()
-    }
-
-    fn take_page(&mut self, key: PageKey, left: &mut Left) {
-        if let Some(slot) = self.entries.find(key) {
-            self.take(slot, left);
-        }
     }
 
     fn name(&self, key: PageKey) -> Key {
@@ -457,10 +595,70 @@ impl Shard {
     ) -> Option<(u64, u64)> {
         let slot = self.still(id, copied)?;
         let queue = self.segments.queue(copied.place);
+        let spot = self.segments.spot(copied.place);
         let (place, cost) = self.segments.add(queue, id.age, slot, data).ok()?;
+        if let Some(spot) = spot {
+            self.segments.set_spot(place, spot);
+        }
         left.freed.extend(self.segments.remove(copied.place));
-        self.entries.set_place(slot, place);
+        self.entries.set_at(slot, At::Here(place));
         Some((cost, (copied.length - data.length()) as u64))
+    }
+
+    /// A tier has taken a copied page, and memory keeps it as `data` besides, if it is still there, and `data` is not `None`.
+    /// Returns what it is charged for that; `None` if the page has gone or changed, and nobody needs what the tier has.
+    pub fn page_is_below(
+        &mut self,
+        id: SegmentId,
+        copied: &Copied,
+        data: Option<Data<'_>>,
+        spot: Spot,
+        left: &mut Left,
+    ) -> Option<Charge> {
+        let slot = self.still(id, copied)?;
+        let kind = self.segments.queue(copied.place).account();
+        let added = data.map(|data| (data, self.segments.add(Queue::Clean, id.age, slot, data)));
+        let Some((data, Ok((place, cost)))) = added else {
+            self.sink(slot, copied.place, spot, kind, left);
+            return Some(Charge::default());
+        };
+        self.segments.set_spot(place, spot);
+        self.drop_memory(copied.place, left);
+        self.entries.set_at(slot, At::Here(place));
+        Some(Charge {
+            cost,
+            bytes: data.length() as u64,
+        })
+    }
+
+    /// A page that a tier alone has comes back to memory as `data`, if it is still the tier's, and stays there too. Returns
+    /// what it is charged for that.
+    pub fn page_comes_back(
+        &mut self,
+        key: &Key,
+        spot: Spot,
+        age: u64,
+        data: Data<'_>,
+    ) -> Option<Charge> {
+        let slot = self.find(key)?;
+        if self.entries.at(slot) != At::Below(spot, PoolKind::Persistent) {
+            return None;
+        }
+        let (place, cost) = self.segments.add(Queue::Clean, age, slot, data).ok()?;
+        self.segments.set_spot(place, spot);
+        self.entries.set_at(slot, At::Here(place));
+        self.below_persistent -= 1;
+        Some(Charge {
+            cost,
+            bytes: data.length() as u64,
+        })
+    }
+
+    /// Picks the oldest segment of a queue that nobody empties, and begins to empty it.
+    pub fn leave_oldest(&mut self, queue: Queue) -> Option<SegmentId> {
+        let id = self.segments.oldest_at_rest(queue)?;
+        self.segments.leave(id);
+        Some(id)
     }
 
     /// A copied page does not compress, or stays for another reason; nobody tries it again.
@@ -470,17 +668,34 @@ impl Shard {
         }
     }
 
-    /// Every page, checked against the indexes: its key, and whether it is persistent.
+    /// Every page, checked against the indexes: its key, and how it is kept. Counts those that tiers alone have.
     #[cfg(test)]
-    pub fn audit(&self) -> Vec<(Key, Queue)> {
+    pub fn audit(&self) -> Vec<Audited> {
         let mut pages = Vec::new();
+        let (mut below_ephemeral, mut below_persistent) = (0, 0);
         for slot in 0..self.entries.next_slot() {
-            let (key, place) = (self.entries.key(slot), self.entries.place(slot));
+            let (key, at) = (self.entries.key(slot), self.entries.at(slot));
             assert_eq!(self.entries.find(key), Some(slot));
             let name = self.name(key);
             assert_eq!(self.find(&name), Some(slot));
-            pages.push((name, self.segments.queue(place)));
+            let (kind, spot) = match at {
+                At::Here(place) => match self.segments.queue(place) {
+                    Queue::Small | Queue::Main => (PoolKind::Ephemeral, None),
+                    Queue::Persistent => (PoolKind::Persistent, None),
+                    Queue::Clean => (PoolKind::Persistent, self.segments.spot(place)),
+                },
+                At::Below(spot, kind) => {
+                    below_ephemeral += u64::from(kind == PoolKind::Ephemeral);
+                    below_persistent += u64::from(kind == PoolKind::Persistent);
+                    (kind, Some(spot))
+                }
+            };
+            pages.push(Audited { name, kind, spot });
         }
+        assert_eq!(
+            (below_ephemeral, below_persistent),
+            (self.below_ephemeral, self.below_persistent)
+        );
         let objects: std::collections::BTreeSet<_> = (0..self.entries.next_slot())
             .map(|slot| self.entries.key(slot).object)
             .collect();

@@ -23,6 +23,9 @@ struct Locked {
     raw: AtomicU64,
     dead_ephemeral: AtomicU64,
     dead_persistent: AtomicU64,
+    dirty: AtomicU64,
+    below_ephemeral: AtomicU64,
+    below_persistent: AtomicU64,
 }
 
 /// A guest's pages.
@@ -44,6 +47,9 @@ impl Store {
             raw: AtomicU64::new(0),
             dead_ephemeral: AtomicU64::new(0),
             dead_persistent: AtomicU64::new(0),
+            dirty: AtomicU64::new(0),
+            below_ephemeral: AtomicU64::new(0),
+            below_persistent: AtomicU64::new(0),
         };
         Store {
             guest,
@@ -81,6 +87,11 @@ impl Store {
             locked.raw.store(after.raw, Relaxed);
             locked.dead_ephemeral.store(after.dead_ephemeral, Relaxed);
             locked.dead_persistent.store(after.dead_persistent, Relaxed);
+            locked.dirty.store(after.dirty, Relaxed);
+            locked.below_ephemeral.store(after.below_ephemeral, Relaxed);
+            locked
+                .below_persistent
+                .store(after.below_persistent, Relaxed);
         }
         (result, Change { before, after })
     }
@@ -102,11 +113,14 @@ impl Store {
             raw: locked.raw.load(Relaxed),
             dead_ephemeral: locked.dead_ephemeral.load(Relaxed),
             dead_persistent: locked.dead_persistent.load(Relaxed),
+            dirty: locked.dirty.load(Relaxed),
+            below_ephemeral: locked.below_ephemeral.load(Relaxed),
+            below_persistent: locked.below_persistent.load(Relaxed),
         }
     }
 
-    /// The shard with the oldest segment of a queue.
-    pub fn oldest(&self, queue: Queue) -> Option<usize> {
+    /// The age of the oldest segment of a queue, and its shard.
+    pub fn oldest(&self, queue: Queue) -> Option<(u64, usize)> {
         let age = |shard| {
             let locked: &Locked = &self.shards[shard];
             let guard = locked
@@ -118,7 +132,7 @@ impl Store {
         let ages = self
             .numbers()
             .filter_map(|shard| Some((age(shard)?, shard)));
-        ages.min().map(|(_, shard)| shard)
+        ages.min()
     }
 
     /// The sum of `f` over all shards.

@@ -8,6 +8,7 @@ fn all_that_can_be_said() {
         size,
         minimum: None,
         poll: poll.map(Duration::from_micros),
+        spill: None,
         device: DeviceConfig {
             admission,
             ..DeviceConfig::default()
@@ -31,6 +32,31 @@ fn all_that_can_be_said() {
                 ..config(1 << 30, None, Admission::Adaptive)
             },
         ),
+        (
+            "size=1G,spill=/tmp/a=b,spill-size=8M",
+            TmemConfig {
+                spill: Some(SpillConfig {
+                    disk: DiskConfig::new("/tmp/a=b", 8 << 20),
+                    dirty: None,
+                    ephemeral: false,
+                }),
+                ..config(1 << 30, None, Admission::Adaptive)
+            },
+        ),
+        (
+            "spill=/dev/x,spill-size=1G,spill-dirty=0,spill-cache,spill-overwrite,size=1G",
+            TmemConfig {
+                spill: Some(SpillConfig {
+                    disk: DiskConfig {
+                        overwrite: true,
+                        ..DiskConfig::new("/dev/x", 1 << 30)
+                    },
+                    dirty: Some(0),
+                    ephemeral: true,
+                }),
+                ..config(1 << 30, None, Admission::Adaptive)
+            },
+        ),
     ] {
         assert_eq!(said.parse(), Ok(expected), "{said}");
     }
@@ -49,6 +75,11 @@ fn what_is_wrong_is_named() {
         ("size=1M,poll=1", "not a time"),
         ("size=1M,poll=11ms", "10ms at most"),
         ("size=1M,admission=never", "not 'never'"),
+        ("size=1M,spill-size=8M", "spill-size needs spill=PATH"),
+        ("size=1M,spill=", "give spill=PATH"),
+        ("size=1M,spill=x", "needs spill-size="),
+        ("size=1M,spill=x,spill-size=7M", "8M at least"),
+        ("size=1M,spill=x,spill-size=8M,spill-cache=1", "no value"),
         ("size=1M,cache=none", "unknown tmem option 'cache'"),
     ] {
         let message = said.parse::<TmemConfig>().expect_err(said);

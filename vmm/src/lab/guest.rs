@@ -5,12 +5,13 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use tmem_device::device::EventFault;
+use tmem_device::tier::disk::DiskTier;
 use vtmem_images::{ImagesError, LabImage};
 
 use super::config::BASE_MEMORY;
 use super::{Lab, LabConfig, LabDisk, LabError, LabOutcome};
 use crate::accel::Clock;
-use crate::devices::virtio::tmem::TmemConfig;
+use crate::devices::virtio::tmem::{SpillConfig, TmemConfig};
 use crate::disk::{Cache, Disk, DiskError, DiskOptions};
 use crate::machine::{self, MachineConfig, MachineError};
 
@@ -36,6 +37,14 @@ pub enum GuestError {
     /// The lab.
     #[error(transparent)]
     Lab(#[from] LabError),
+    /// The file that the pool spills to.
+    #[error("cannot make {} as large as spill-size: {source}", path.display())]
+    Spill {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The marks file.
     #[error("cannot write the marks file {}: {source}", path.display())]
     Marks {
@@ -56,7 +65,7 @@ fn cache_name(cache: Cache) -> &'static str {
 }
 
 /// The text of `--tmem`.
-fn tmem_text(tmem: &TmemConfig) -> String {
+fn tmem_text(tmem: &TmemConfig, disks: usize) -> String {
     let mut text = format!("size={},admission={}", tmem.size, tmem.device.admission);
     if let Some(minimum) = tmem.minimum {
         text += &format!(",min={minimum}");
@@ -65,7 +74,42 @@ fn tmem_text(tmem: &TmemConfig) -> String {
     if let Some(poll) = tmem.poll {
         text += &format!(",poll={}ns", poll.as_nanos());
     }
+    if let Some(spill) = &tmem.spill {
+        // The disk after the guest's.
+        let letter = char::from(b'a' + disks as u8);
+        let size = spill.disk.size;
+        text += &format!(",spill=/dev/vd{letter},spill-size={size},spill-overwrite");
+        if let Some(dirty) = spill.dirty {
+            text += &format!(",spill-dirty={dirty}");
+        }
+        if spill.ephemeral {
+            text += ",spill-cache";
+        }
+    }
     text
+}
+
+fn spill(config: &MachineConfig) -> Option<&SpillConfig> {
+    config.tmem.as_ref()?.spill.as_ref()
+}
+
+/// Makes the file, or checks the block device, that the pool inside spills to. Returns what keeps others from it, and empties
+/// it when it is dropped.
+fn open_spill(spill: &SpillConfig) -> Result<DiskTier, GuestError> {
+    let tier = DiskTier::open(&spill.disk).map_err(MachineError::from)?;
+    let grow = || {
+        let file = File::options().write(true).open(&spill.disk.path)?;
+        if file.metadata()?.is_file() {
+            // Inside it is a disk, which has its size from the beginning.
+            file.set_len(spill.disk.size.next_multiple_of(4096))?;
+        }
+        Ok(())
+    };
+    grow().map_err(|source| GuestError::Spill {
+        path: spill.disk.path.clone(),
+        source,
+    })?;
+    Ok(tier)
 }
 
 /// The command line for inside.
@@ -89,7 +133,7 @@ fn arguments(config: &MachineConfig) -> Vec<String> {
         );
     }
     if let Some(tmem) = &config.tmem {
-        option("--tmem", tmem_text(tmem));
+        option("--tmem", tmem_text(tmem, config.disks.len()));
         match tmem.device.event_fault {
             EventFault::None => {}
             EventFault::Drop => option("--tmem-fault", "drop-events".to_owned()),
@@ -113,7 +157,7 @@ fn lab_config(config: &MachineConfig, clock: Clock) -> LabConfig {
     if let Some(initrd) = &config.boot.initrd {
         lab.files.push((initrd.clone(), INITRD.to_owned()));
     }
-    lab.memory = BASE_MEMORY + config.memory + config.tmem.map_or(0, |tmem| tmem.size);
+    lab.memory = BASE_MEMORY + config.memory + config.tmem.as_ref().map_or(0, |tmem| tmem.size);
     lab.disks = config
         .disks
         .iter()
@@ -122,6 +166,12 @@ fn lab_config(config: &MachineConfig, clock: Clock) -> LabConfig {
             readonly: disk.readonly,
         })
         .collect();
+    if let Some(spill) = spill(config) {
+        lab.disks.push(LabDisk {
+            path: spill.disk.path.clone(),
+            readonly: false,
+        });
+    }
     if config.marks.is_some() {
         lab.outputs.push(MARKS.to_owned());
     }
@@ -148,6 +198,7 @@ pub fn run(
     });
     let _locks = locks.collect::<Result<Vec<_>, _>>()?;
     machine::check(config)?;
+    let _spill = spill(config).map(open_spill).transpose()?;
     let marks = |path: &PathBuf, done: io::Result<()>| {
         done.map_err(|source| GuestError::Marks {
             path: path.clone(),

@@ -4,6 +4,7 @@ use crate::cli::run::RunArgs;
 use clap::Parser;
 use std::time::Duration;
 use tmem_device::device::{Admission, DeviceConfig};
+use tmem_device::tier::disk::DiskConfig;
 
 #[derive(Parser)]
 struct Command {
@@ -18,6 +19,11 @@ fn the_inner_command_line_means_the_same_machine() {
         size: 12345678,
         minimum: Some(4096),
         poll: Some(Duration::from_micros(70)),
+        spill: Some(SpillConfig {
+            disk: DiskConfig::new("/tmp/z", 16 << 20),
+            dirty: Some(123456),
+            ephemeral: true,
+        }),
         device: DeviceConfig {
             admission: Admission::Always,
             event_fault: EventFault::Hold(6144),
@@ -35,7 +41,7 @@ fn the_inner_command_line_means_the_same_machine() {
             disk("path=/tmp/x,cache=writethrough,readonly"),
             disk("path=/tmp/y,cache=none"),
         ],
-        tmem: Some(tmem),
+        tmem: Some(tmem.clone()),
         acpi: false,
         marks: Some("m".into()),
     };
@@ -46,7 +52,12 @@ fn the_inner_command_line_means_the_same_machine() {
     assert_eq!(run.tmem_fault, Some(tmem.device.event_fault));
     let mut told = run.tmem.expect("a --tmem");
     told.device.event_fault = tmem.device.event_fault;
+    let spill = told.spill.as_mut().expect("a spill=");
+    // What is asked for outside is checked there.
+    assert!(spill.disk.overwrite && spill.disk.path.ends_with("vdc"));
+    spill.disk = DiskConfig::new("/tmp/z", spill.disk.size);
     assert_eq!(told, tmem);
+    assert_eq!(lab_config(&config, Clock::Real).disks.len(), 3);
     assert!(run.no_acpi && run.initrd.is_some() && run.marks.is_some());
     let disks: Vec<_> = run
         .disks

@@ -3,6 +3,7 @@
 pub mod bus;
 pub mod exit;
 pub mod memory;
+pub mod pool;
 pub mod signals;
 pub mod vcpu;
 
@@ -12,8 +13,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tmem_device::device::NewDeviceError;
-use tmem_device::governor::{Governor, Settings};
-use tmem_device::pool::{HostPool, PoolConfig};
+use tmem_device::tier::disk::OpenError;
 use vm_memory::GuestMemoryMmap;
 
 use crate::boot::{self, BootError, BootSource, layout};
@@ -31,6 +31,7 @@ use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
 use bus::{Bus, BusDevice};
 use exit::{Exit, ExitSlot};
 use memory::MemoryError;
+use pool::MachinePool;
 use signals::SignalWatch;
 use vcpu::{Buses, VcpuThreads};
 
@@ -78,6 +79,9 @@ pub enum MachineError {
     /// The tmem device.
     #[error(transparent)]
     Tmem(#[from] NewDeviceError),
+    /// What the pool spills to.
+    #[error(transparent)]
+    Spill(#[from] OpenError),
     /// Too many devices.
     #[error("{0} virtio devices are too many; {max} fit, a --tmem among them", max = layout::MAX_VIRTIO)]
     TooManyDevices(usize),
@@ -108,8 +112,7 @@ fn host<T>(what: &'static str, result: io::Result<T>) -> Result<T, MachineError>
 struct Devices {
     disks: Vec<Arc<Blk>>,
     tmem: Option<Arc<Tmem>>,
-    /// Of the pool behind it, where its size is not fixed.
-    _governor: Option<Governor>,
+    _pool: Option<MachinePool>,
 }
 
 impl Devices {
@@ -122,22 +125,16 @@ impl Devices {
         for (letter, options) in ('a'..).zip(&config.disks) {
             disks.push(Arc::new(Blk::open(&format!("vd{letter}"), options)?));
         }
-        let (mut tmem, mut governor) = (None, None);
-        if let Some(options) = config.tmem {
-            let pool = HostPool::new(PoolConfig::new(options.size));
-            if let Some(minimum) = options.minimum {
-                let settings = Settings {
-                    minimum,
-                    ..Settings::new(options.size)
-                };
-                governor = Some(host("a governor", Governor::start(pool.clone(), settings))?);
-            }
-            tmem = Some(Arc::new(Tmem::new(pool, options)?));
+        let (mut tmem, mut pool) = (None, None);
+        if let Some(options) = &config.tmem {
+            let opened = MachinePool::open(options)?;
+            tmem = Some(Arc::new(Tmem::new(opened.host.clone(), options)?));
+            pool = Some(opened);
         }
         Ok(Devices {
             disks,
             tmem,
-            _governor: governor,
+            _pool: pool,
         })
     }
 

@@ -14,6 +14,7 @@ use tmem_device::device::{
     DeviceConfig, DeviceError, NewDeviceError, Signal, TmemDevice, TmemStats,
 };
 use tmem_device::pool::HostPool;
+use tmem_device::tier::disk::DiskConfig;
 use tmem_device::wire;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
@@ -27,7 +28,7 @@ use super::{ActivateError, Activation, Interrupt, Memory, VirtioDevice};
 type Device = TmemDevice<Memory>;
 
 /// What a virtio-tmem device is made of: `--tmem`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TmemConfig {
     /// Host memory that the pool may use, in bytes.
     pub size: u64,
@@ -36,8 +37,21 @@ pub struct TmemConfig {
     /// For how long the worker looks for more puts before it sleeps, at most. Without: 50 µs, or 0 where this
     /// process has a single CPU.
     pub poll: Option<Duration>,
+    /// Where the pool puts what it has no room for. Without, it refuses that, or drops it.
+    pub spill: Option<SpillConfig>,
     /// What the device shows its driver.
     pub device: DeviceConfig,
+}
+
+/// What a pool spills to, and what it spills: `spill=` and so on of `--tmem`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpillConfig {
+    /// The file or block device.
+    pub disk: DiskConfig,
+    /// Bytes of swapped pages that may be in memory alone; without, a quarter of the pool's size.
+    pub dirty: Option<u64>,
+    /// Whether page cache is spilled too.
+    pub ephemeral: bool,
 }
 
 /// A virtio-tmem device.
@@ -58,7 +72,7 @@ struct Worker {
 
 impl Tmem {
     /// A device for a new guest of `pool`, whose size is not looked at again.
-    pub fn new(pool: Arc<HostPool>, config: TmemConfig) -> Result<Self, NewDeviceError> {
+    pub fn new(pool: Arc<HostPool>, config: &TmemConfig) -> Result<Self, NewDeviceError> {
         Ok(Tmem {
             device: Arc::new(TmemDevice::new(pool, config.device)?),
             poll: config.poll,

@@ -48,7 +48,7 @@ fn send_chains(poll: Duration) -> (u64, TmemStats) {
         ..TmemConfig::default()
     };
     let pool = HostPool::new(PoolConfig::new(config.size));
-    let tmem = Tmem::new(pool, config).expect("a device");
+    let tmem = Tmem::new(pool, &config).expect("a device");
     let doorbell = EventFd::new(libc::EFD_NONBLOCK).expect("an eventfd");
     let unused = || EventFd::new(libc::EFD_NONBLOCK).expect("an eventfd");
     let queues = [0, 1, 2].map(|number| {
