@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::test_tier::{Fault, TestTier};
 use super::*;
 use crate::wire::PAGE_SIZE;
 
@@ -44,6 +45,11 @@ enum Step {
     Reset {
         guest: usize,
     },
+    WriteBack,
+    /// What the tier does from now on.
+    Tier(Fault),
+    /// The kernel takes a page of memory of each segment that it may.
+    Lose(usize),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +117,14 @@ fn step() -> impl Strategy<Value = Step> {
         2 => place().prop_map(|place| Step::FlushObject { place }),
         2 => (0..GUESTS).prop_map(|guest| Step::Grant { guest }),
         1 => (0..GUESTS).prop_map(|guest| Step::Reset { guest }),
+        4 => Just(Step::WriteBack),
+        1 => prop_oneof![
+            3 => Just(Fault::Nothing),
+            1 => Just(Fault::Full),
+            1 => (0u32..2).prop_map(Fault::SlowAfter),
+            1 => Just(Fault::Unreadable),
+        ].prop_map(Step::Tier),
+        1 => (0usize..8).prop_map(Step::Lose),
     ]
 }
 
@@ -122,6 +136,11 @@ struct ModelPool {
 
 struct Model {
     pool: Arc<HostPool>,
+    tier: Option<Arc<TestTier>>,
+    /// The tier returns nothing.
+    unreadable: bool,
+    /// An ephemeral page may be gone for other reasons than an eviction.
+    lossy: bool,
     guests: Vec<Guest>,
     /// By guest and slot: the pool's id and what is in it.
     pools: Vec<BTreeMap<usize, (u32, ModelPool)>>,
@@ -136,12 +155,18 @@ fn object(number: u8) -> ObjectId {
 }
 
 impl Model {
-    fn new(size: u64) -> Self {
-        let pool = HostPool::new(PoolConfig {
+    /// A pool, above a tier of so many records if that is said.
+    fn new(size: u64, tier: Option<usize>) -> Self {
+        let config = PoolConfig {
             credit: 4,
             max_pools: 2,
+            dirty: Some(size / 8),
+            spill_ephemeral: true,
             ..PoolConfig::new(size)
-        });
+        };
+        let tier = tier.map(|room| Arc::new(TestTier::new(room)));
+        let tiers = tier.iter().map(|tier| tier.clone() as _).collect();
+        let pool = HostPool::with_tiers(config, tiers);
         let guests: Vec<_> = (0..GUESTS)
             .map(|_| pool.register().expect("a guest"))
             .collect();
@@ -149,6 +174,9 @@ impl Model {
             pools: guests.iter().map(|_| BTreeMap::new()).collect(),
             credit: vec![0; GUESTS],
             evictions: 0,
+            tier,
+            unreadable: false,
+            lossy: false,
             pool,
             guests,
         }
@@ -205,6 +233,23 @@ impl Model {
                 self.pools[guest].clear();
                 self.credit[guest] = 0;
             }
+            Step::WriteBack => {
+                self.pool.write_back();
+            }
+            Step::Tier(fault) => {
+                if let Some(tier) = &self.tier {
+                    tier.set_fault(fault);
+                    self.unreadable = fault == Fault::Unreadable;
+                }
+            }
+            Step::Lose(memory_page) => {
+                self.lossy = true;
+                for store in self.pool.all_stores() {
+                    for shard in store.numbers() {
+                        store.with(shard, |shard| shard.segments.lose(memory_page));
+                    }
+                }
+            }
         }
         self.check();
     }
@@ -258,6 +303,8 @@ impl Model {
     }
 
     fn get(&mut self, place: Place) {
+        self.lossy |= self.unreadable;
+        let (unreadable, lossy) = (self.unreadable, self.lossy);
         let mut page = [0x5a; PAGE_SIZE];
         let (guest, id, pool) = self.find(place);
         let result = guest.get(id, &object(place.object), place.index, &mut page);
@@ -267,6 +314,10 @@ impl Model {
         };
         let key = (place.object, place.index);
         if pool.persistent {
+            if unreadable && result == Err(PoolError::Lost) {
+                assert!(pool.pages.contains_key(&key), "there was no such page");
+                return;
+            }
             assert_eq!(
                 result,
                 Ok(pool.pages.contains_key(&key)),
@@ -285,7 +336,10 @@ impl Model {
             } else {
                 assert_eq!(result, Ok(false));
                 let evictions = self.pool.stats().evictions;
-                assert!(expected.is_none() || evictions > 0, "a page was lost");
+                assert!(
+                    expected.is_none() || evictions > 0 || lossy,
+                    "a page was lost"
+                );
             }
         }
     }
@@ -336,9 +390,10 @@ proptest! {
     #[test]
     fn behaves_like_the_model(
         size in prop_oneof![Just(0), 1u64..2_000, 2_000u64..60_000, 60_000u64..300_000, Just(1 << 24)],
+        tier in prop_oneof![Just(None), (0usize..20).prop_map(Some), Just(Some(1000))],
         steps in prop::collection::vec(step(), 1..250),
     ) {
-        let mut model = Model::new(size);
+        let mut model = Model::new(size, tier);
         for guest in 0..GUESTS {
             model.new_pool(guest, 0, false);
             model.new_pool(guest, 1, true);
@@ -346,9 +401,10 @@ proptest! {
         for step in steps {
             model.apply(step);
         }
-        let Model { pool, guests, .. } = model;
+        let Model { pool, guests, tier, .. } = model;
         drop(guests);
         pool.audit();
+        prop_assert_eq!(tier.map_or(0, |tier| tier.stats().records), 0);
         prop_assert_eq!(pool.stats().used_bytes, 0);
         prop_assert_eq!(pool.stats().promised_pages, 0);
     }
