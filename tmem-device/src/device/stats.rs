@@ -45,6 +45,14 @@ pub struct TmemStats {
     pub stored_bytes: u64,
     /// Bytes that the pool charges against its size for them, metadata included.
     pub used_bytes: u64,
+    /// Of the stored pages, those that a tier alone has.
+    pub below_pages: u64,
+    /// Pages written to tiers, since the pool was made.
+    pub written_pages: u64,
+    /// Pages got back from tiers, since the pool was made.
+    pub reloaded_pages: u64,
+    /// Gets of pages that a tier could not return, since the pool was made.
+    pub unreadable_pages: u64,
 }
 
 #[derive(Default)]
@@ -89,6 +97,10 @@ impl Counters {
             stored_pages: pool.stored_pages,
             stored_bytes: pool.stored_bytes,
             used_bytes: pool.used_bytes,
+            below_pages: pool.below_pages,
+            written_pages: pool.written_pages,
+            reloaded_pages: pool.reloaded_pages,
+            unreadable_pages: pool.unreadable_pages,
         }
     }
 }

@@ -6,7 +6,9 @@
 //! - a page is only stored while `ephemeral + persistent <= size` covers it. A persistent put books its bytes first, and
 //!   room is made afterwards: meanwhile no ephemeral put is admitted.
 //!
-//! What a tier has too may go at any time, and so counts as ephemeral, but for the page's [`PAGE_METADATA`], which stays.
+//! What a tier has too may go at any time, and so counts as ephemeral, but for the page's [`PAGE_METADATA`], which stays, and
+//! which is *noted*. Of persistent pages, what is not noted is in memory alone, *dirty*; above tiers it has a limit of its own:
+//! - `dirty + promised * WORST_PAGE <= dirty_limit`, as long as the limit is not made smaller than what is there.
 //!
 //! Only the cleaner books beyond that: the copies of what it moves, one segment at a time, until the originals are free.
 //!
@@ -137,6 +139,10 @@ struct Totals {
     size: u64,
     ephemeral: u64,
     persistent: u64,
+    /// Of `persistent`, bytes charged for pages that a tier has.
+    noted: u64,
+    /// What the rest of `persistent` and what is promised may come to.
+    dirty_limit: u64,
     /// Pages promised to all guests together.
     promised: u64,
     accounts: BTreeMap<u32, Account>,
@@ -152,15 +158,19 @@ pub(super) struct Books {
 pub(super) struct Sums {
     pub ephemeral: u64,
     pub persistent: u64,
+    /// Of `persistent`, for pages that a tier has.
+    pub noted: u64,
     pub promised_pages: u64,
 }
 
 impl Books {
-    pub fn new(size: u64, credit_limit: u32) -> Self {
+    /// Of a pool of `size` bytes.
+    pub fn new(size: u64, dirty_limit: u64, credit_limit: u32) -> Self {
         Books {
             credit_limit,
             totals: Mutex::new(Totals {
                 size,
+                dirty_limit,
                 ..Totals::default()
             }),
         }
@@ -197,8 +207,27 @@ impl Books {
         self.lock().size
     }
 
-    pub fn set_size(&self, size: u64) {
-        self.lock().size = size;
+    pub fn set_size(&self, size: u64, dirty_limit: u64) {
+        let mut totals = self.lock();
+        totals.size = size;
+        totals.dirty_limit = dirty_limit;
+    }
+
+    /// Bytes of persistent pages that may be in memory alone.
+    pub fn dirty_limit(&self) -> u64 {
+        self.lock().dirty_limit
+    }
+
+    /// Books what a persistent page is charged that a tier has from now on.
+    pub fn note(&self, guest: u32, bytes: u64) {
+        self.add(guest, PoolKind::Persistent, bytes);
+        self.lock().noted += bytes;
+    }
+
+    /// Strikes out what [`Books::note`] has booked.
+    pub fn forget(&self, guest: u32, bytes: u64) {
+        self.lock().noted -= bytes;
+        self.release(guest, PoolKind::Persistent, bytes);
     }
 
     pub fn sums(&self) -> Sums {
@@ -206,6 +235,7 @@ impl Books {
         Sums {
             ephemeral: totals.ephemeral,
             persistent: totals.persistent,
+            noted: totals.noted,
             promised_pages: totals.promised,
         }
     }
@@ -241,9 +271,9 @@ impl Books {
     /// there was room. The caller then evicts while [`Books::excess`], before it stores the page.
     pub fn admit_persistent(&self, guest: u32, bytes: u64) -> bool {
         let mut totals = self.lock();
-        let room = totals
-            .size
-            .saturating_sub(totals.persistent + totals.promised * WORST_PAGE);
+        let promised = totals.promised * WORST_PAGE;
+        let room = totals.size.saturating_sub(totals.persistent + promised);
+        let dirty_room = totals.dirty_room();
         let entitled = totals.entitled(guest);
         let Some(account) = totals.accounts.get_mut(&guest) else {
             return false;
@@ -251,7 +281,10 @@ impl Books {
         if account.promised > 0 {
             account.promised -= 1;
             totals.promised -= 1;
-        } else if bytes + entitled > room || account.used() + bytes > account.share.maximum {
+        } else if bytes + entitled > room
+            || bytes > dirty_room
+            || account.used() + bytes > account.share.maximum
+        {
             return false;
         }
         if let Some(account) = totals.accounts.get_mut(&guest) {
@@ -338,6 +371,7 @@ impl Books {
         let room = totals
             .size
             .saturating_sub(taken)
+            .min(totals.dirty_room())
             .min(account.share.maximum.saturating_sub(own));
         let wanted = self.credit_limit.saturating_sub(account.promised);
         wanted.min(u32::try_from(room / WORST_PAGE).unwrap_or(u32::MAX))
@@ -368,6 +402,12 @@ impl Totals {
             PoolKind::Ephemeral => &mut self.ephemeral,
             PoolKind::Persistent => &mut self.persistent,
         }
+    }
+
+    /// Bytes of persistent pages that may come to memory without being promised.
+    fn dirty_room(&self) -> u64 {
+        let dirty = self.persistent - self.noted + self.promised * WORST_PAGE;
+        self.dirty_limit.saturating_sub(dirty)
     }
 
     /// Bytes of ephemeral pages that `guest` cannot push out, as their guests are entitled to them.

@@ -4,7 +4,7 @@ const GUEST: u32 = 7;
 const WHOLE: u64 = WORST_PAGE;
 
 fn books(size: u64, credit: u32) -> Books {
-    let books = Books::new(size, credit);
+    let books = Books::new(size, u64::MAX, credit);
     for guest in [1, 2, 3, GUEST] {
         books.open(guest);
     }

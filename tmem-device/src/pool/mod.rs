@@ -109,8 +109,9 @@ pub struct PoolConfig {
     /// Whether the kernel may take ephemeral pages; without, they are the process's own memory, and meet memory
     /// pressure as such.
     pub reclaimable: bool,
-    /// With tiers: bytes of persistent pages that memory alone may have before the oldest are written to a tier. Without,
-    /// a quarter of what the pool may take. Three quarters at most are used.
+    /// With tiers: bytes of persistent pages that memory alone may have, what is promised included; further ones are refused. The
+    /// oldest are written to a tier when half of that is reached. Without, half of what the pool may take; three quarters
+    /// at most are used.
     pub dirty: Option<u64>,
     /// With tiers: whether ephemeral pages that would have to go are written to one, and stay there.
     pub spill_ephemeral: bool,
@@ -178,11 +179,12 @@ impl HostPool {
     pub fn with_tiers(mut config: PoolConfig, mut tiers: Vec<Arc<dyn Tier>>) -> Arc<Self> {
         config.size = config.size.min(MAX_SIZE);
         tiers.truncate(MAX_TIERS);
+        let dirty_limit = config.dirty_limit(config.size, &tiers);
         Arc::new(HostPool {
             tiers,
             signal: Signal::default(),
             arena: Arena::new(config.reclaimable),
-            books: Books::new(config.size, config.credit),
+            books: Books::new(config.size, dirty_limit, config.credit),
             ghosts: Ghosts::new(config.size / PAGE_SIZE as u64),
             stores: RwLock::default(),
             counters: Counters::default(),
@@ -206,7 +208,9 @@ impl HostPool {
     /// returns. Persistent pages stay: while they take more than the new size, nothing is promised, and puts without credit
     /// are refused.
     pub fn set_size(&self, size: u64) {
-        self.books.set_size(size.min(MAX_SIZE));
+        let size = size.min(MAX_SIZE);
+        let dirty_limit = self.config.dirty_limit(size, &self.tiers);
+        self.books.set_size(size, dirty_limit);
         self.shrink();
         self.arena.trim();
         self.wake_writer();
@@ -279,7 +283,13 @@ impl HostPool {
         if kind == PoolKind::Persistent {
             change(&counters.persistent_pages, left.pages, 0);
         }
-        let by_pages = left.released + left.objects * OBJECT_METADATA;
+        let noted = left.spots.len() as u64 * PAGE_METADATA;
+        let mut by_pages = left.released + left.objects * OBJECT_METADATA;
+        match kind {
+            PoolKind::Persistent if noted > 0 => self.books.forget(store.guest, noted),
+            PoolKind::Persistent => {}
+            PoolKind::Ephemeral => by_pages += noted,
+        }
         for account in [PoolKind::Ephemeral, PoolKind::Persistent] {
             let freed = left.freed.iter().filter(|freed| freed.account == account);
             let mut released: u64 = freed.map(|freed| freed.cost).sum();
@@ -495,7 +505,7 @@ impl HostPool {
     #[cfg(test)]
     fn audit(&self) {
         let stats = self.stats();
-        let (mut pages, mut persistent, mut spots) = (0, 0, 0);
+        let (mut pages, mut persistent, mut spots, mut noted) = (0, 0, 0, 0);
         let mut charged = books::Sums::default();
         let mut charge = |account, bytes| match account {
             PoolKind::Ephemeral => charged.ephemeral += bytes,
@@ -513,6 +523,9 @@ impl HostPool {
                         if page.spot.is_some() {
                             spots += 1;
                             charge(page.kind, PAGE_METADATA);
+                            if page.kind == PoolKind::Persistent {
+                                noted += PAGE_METADATA;
+                            }
                         }
                     }
                     for queue in Queue::ALL {
@@ -532,6 +545,7 @@ impl HostPool {
         assert_eq!(records, spots, "tiers hold what nobody needs");
         let sums = self.books.sums();
         charged.promised_pages = sums.promised_pages;
+        charged.noted = noted;
         assert_eq!(sums, charged);
         let promised = sums.promised_pages * WORST_PAGE;
         assert!(
@@ -570,6 +584,10 @@ mod test_tier;
 #[cfg(test)]
 #[path = "model_test.rs"]
 mod model_test;
+
+#[cfg(test)]
+#[path = "spill_test.rs"]
+mod spill_test;
 
 #[cfg(test)]
 #[path = "taken_test.rs"]

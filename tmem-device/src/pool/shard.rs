@@ -33,7 +33,7 @@ pub(super) struct Left {
     pub released: u64,
     /// Pages that the kernel had taken.
     pub taken: u64,
-    /// What tiers need not keep any more.
+    /// What tiers need not keep any more; each is of a page that was charged [`PAGE_METADATA`](super::PAGE_METADATA) for that.
     pub spots: Vec<Spot>,
 }
 
@@ -248,6 +248,7 @@ impl Shard {
                 if exclusive {
                     self.take(slot, left);
                     left.spots.pop();
+                    left.released += PAGE_METADATA;
                 }
                 return Fetched::Below(spot);
             }
@@ -296,7 +297,7 @@ impl Shard {
         left.objects += u64::from(self.objects.page_goes(key.object));
     }
 
-    /// What a page was kept as is not needed any more. Of what a tier has, it is pushed to `left.spots` last.
+    /// What a page was kept as is not needed any more. If a tier has it, that is pushed to `left.spots` last.
     fn drop_data(&mut self, at: At, left: &mut Left) {
         let spot = match at {
             At::Here(place) => {
@@ -309,10 +310,7 @@ impl Shard {
                 Some(spot)
             }
         };
-        if let Some(spot) = spot {
-            left.released += PAGE_METADATA;
-            left.spots.push(spot);
-        }
+        left.spots.extend(spot);
     }
 
     fn drop_memory(&mut self, place: Place, left: &mut Left) {

@@ -1,7 +1,7 @@
 //! What is written to the tiers, and when.
 //!
-//! Persistent pages that memory alone has are bounded: beyond that the oldest segments of them are written, as the kernel writes
-//! dirty page cache. What memory keeps is then worth no more than a clean page: the pool may drop it, and the kernel may take
+//! Persistent pages that memory alone has are bounded: when half of that is reached the oldest segments of them are written, as the
+//! kernel writes dirty page cache. What memory keeps is then worth no more than a clean page: the pool may drop it, and the kernel may take
 //! it. If the pool is told to, ephemeral pages that would soon be evicted are written too, and leave memory.
 //!
 //! A segment's pages are copied, compressed and written without a lock; then each is noted as the tier's if it is still
@@ -15,8 +15,8 @@ use super::filled::{Data, Queue};
 use super::segments::SegmentId;
 use super::shard::Copied;
 use super::store::Store;
-use super::{HostPool, Page, PoolKind, Spot, change, codec};
-use crate::tier::StoreError;
+use super::{HostPool, Page, PoolConfig, PoolKind, Spot, change, codec};
+use crate::tier::{StoreError, Tier};
 use crate::wire::PAGE_SIZE;
 
 /// Pages that are copied, or noted as a tier's, under one lock.
@@ -26,9 +26,12 @@ const TURN: usize = 32;
 const RECORDS: usize = 64;
 
 /// Of what the pool may take, one part in so many may be persistent pages that memory alone has, if nothing else is said; and
-/// so many parts of 4 at most, so that guests can always be promised something.
-const DIRTY_SHARE: u64 = 4;
+/// so many parts of 4 at most, so that there is memory for what comes back.
+const DIRTY_SHARE: u64 = 2;
 const MOST_DIRTY: u64 = 3;
+
+/// Pages are written when one part in so many of what may be in memory alone is.
+const WRITE_SHARE: u64 = 2;
 
 /// Ephemeral pages are written when less than one part in so many of what the pool may take is free.
 const FREE_SHARE: u64 = 16;
@@ -50,12 +53,21 @@ struct Copy {
     data: Range<usize>,
 }
 
-impl HostPool {
-    /// Bytes of persistent pages that memory alone may have before they are written.
-    pub fn dirty_limit(&self) -> u64 {
-        let size = self.size();
-        let limit = self.config.dirty.unwrap_or(size / DIRTY_SHARE);
+impl PoolConfig {
+    /// Bytes of persistent pages that the memory of a pool may have alone.
+    pub(super) fn dirty_limit(&self, size: u64, tiers: &[Arc<dyn Tier>]) -> u64 {
+        if tiers.is_empty() {
+            return u64::MAX;
+        }
+        let limit = self.dirty.unwrap_or(size / DIRTY_SHARE);
         limit.min(size / 4 * MOST_DIRTY)
+    }
+}
+
+impl HostPool {
+    /// Bytes of persistent pages that memory alone may have; half of that, and the oldest are written.
+    pub fn dirty_limit(&self) -> u64 {
+        self.books.dirty_limit()
     }
 
     /// Writes one segment of pages to a tier, if that is needed; [`Writer`](super::Writer) calls this for as long as it is. Takes
@@ -85,9 +97,9 @@ impl HostPool {
         }
     }
 
-    /// Whether more persistent pages than allowed are in memory alone.
+    /// Whether so many persistent pages are in memory alone that some are to be written.
     pub(super) fn is_dirty(&self) -> bool {
-        self.counters.dirty() > self.dirty_limit()
+        self.counters.dirty() > self.dirty_limit() / WRITE_SHARE
     }
 
     /// Whether ephemeral pages will soon have to go, and are to be written before.
@@ -245,7 +257,10 @@ impl HostPool {
                 };
                 self.books
                     .add(store.guest, PoolKind::Ephemeral, charge.cost);
-                self.books.add(store.guest, kind, PAGE_METADATA);
+                match kind {
+                    PoolKind::Ephemeral => self.books.add(store.guest, kind, PAGE_METADATA),
+                    PoolKind::Persistent => self.books.note(store.guest, PAGE_METADATA),
+                }
                 kept += charge.bytes;
                 written += 1;
             }

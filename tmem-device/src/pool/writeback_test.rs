@@ -3,7 +3,6 @@ use std::sync::Arc;
 use super::super::test_tier::{Fault, TestTier};
 use super::super::{Guest, PAGE_METADATA, PoolConfig, PoolError, WORST_PAGE};
 use super::*;
-use crate::tier::Tier as _;
 
 const PAGES: u64 = 1024;
 const OBJECT: [u8; 24] = [7; _];
@@ -150,13 +149,16 @@ fn without_a_tier_that_takes_them_pages_stay_and_more_are_refused() {
                 WriteBack::Idle => assert!(setup.pool.stats().dirty_bytes <= limit),
             }
         }
-        assert!(stored >= PAGES && refusals > PAGES / 2, "{stored} stored");
+        assert!(
+            stored > PAGES / 2 && refusals > PAGES / 2,
+            "{stored} stored"
+        );
         setup.pool.audit();
         let there = (0..2 * PAGES).filter(|number| setup.get(*number).expect("nothing is lost"));
         assert_eq!(there.count() as u64, stored);
         // It works again.
         setup.tier.set_fault(Fault::Nothing);
-        assert!(setup.write() > PAGES / 2);
+        assert!(setup.write() > PAGES / 8);
         setup.put(3 * PAGES).expect("room");
         setup.pool.audit();
     }
@@ -188,14 +190,15 @@ fn a_page_that_its_tier_cannot_return_is_an_error_and_that_alone() {
 #[test]
 fn what_memory_alone_has_is_bounded_and_the_kernel_may_take_the_rest() {
     let setup = setup(usize::MAX, PoolKind::Persistent);
-    for number in 0..PAGES * 3 / 4 {
-        setup.put(number).expect("room");
-    }
+    // As many as may be in memory alone.
+    let count = (0..PAGES).find(|number| setup.put(*number).is_err());
+    let count = count.expect("a limit");
+    assert!(setup.pool.stats().dirty_bytes > setup.pool.dirty_limit() * 9 / 10);
     assert_eq!(setup.pool.stats().ephemeral_bytes, 0);
     setup.write();
     let stats = setup.pool.stats();
-    assert!(stats.dirty_bytes <= setup.pool.size() / DIRTY_SHARE);
-    assert!(stats.ephemeral_bytes > setup.pool.size() / 4);
+    assert!(stats.dirty_bytes <= setup.pool.dirty_limit() / WRITE_SHARE);
+    assert!(stats.ephemeral_bytes > setup.pool.size() / 5);
     assert_eq!(stats.below_pages, 0);
     for memory_page in 0..32 {
         for store in setup.pool.all_stores() {
@@ -204,12 +207,12 @@ fn what_memory_alone_has_is_bounded_and_the_kernel_may_take_the_rest() {
             }
         }
     }
-    assert!(setup.pool.find_taken() > PAGES / 4);
+    assert!(setup.pool.find_taken() > PAGES / 8);
     setup.pool.audit();
-    for number in 0..PAGES * 3 / 4 {
+    for number in 0..count {
         assert_eq!(setup.get(number), Ok(true), "page {number}");
     }
-    assert!(setup.pool.stats().reloaded_pages > PAGES / 4);
+    assert!(setup.pool.stats().reloaded_pages > PAGES / 8);
     setup.pool.audit();
 }
 
@@ -221,7 +224,7 @@ fn what_changes_while_it_is_written_is_not_the_tiers() {
         guest,
         id,
     } = setup(usize::MAX, PoolKind::Persistent);
-    for number in 0..PAGES / 2 {
+    for number in 0..PAGES * 5 / 16 {
         let put = guest.put(id, &OBJECT, number, &page(number));
         put.expect("room");
     }
@@ -229,7 +232,7 @@ fn what_changes_while_it_is_written_is_not_the_tiers() {
     let changing = guest.clone();
     // Each page is put anew, or flushed, between its copy and its note.
     *tier.stored.lock().expect("no panics") = Some(Box::new(move || {
-        for number in 0..PAGES / 2 {
+        for number in 0..PAGES * 5 / 16 {
             if number.is_multiple_of(2) {
                 let put = changing.put(id, &OBJECT, number, &page(number + 1));
                 put.expect("room");
@@ -243,7 +246,7 @@ fn what_changes_while_it_is_written_is_not_the_tiers() {
     pool.audit();
     assert_eq!(tier.stats().records, 0);
     let mut got = [0; PAGE_SIZE];
-    for number in 0..PAGES / 2 {
+    for number in 0..PAGES * 5 / 16 {
         let found = guest.get(id, &OBJECT, number, &mut got);
         assert_eq!(found, Ok(number.is_multiple_of(2)));
         assert!(found == Ok(false) || got == page(number + 1));

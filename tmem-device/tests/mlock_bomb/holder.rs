@@ -1,10 +1,18 @@
-//! The process that holds a pool, and goes on using it.
+//! The process that holds a pool, and goes on using it: of page cache, or of swapped pages above a tier.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tmem_device::pool::{BATCH, Guest, HostPool, Page, PageName, PoolConfig, PoolError, PoolKind};
+use tmem_device::pool::{
+    BATCH, Guest, HostPool, Page, PageName, PoolConfig, PoolError, PoolKind, Writer,
+};
+use tmem_device::tier::Tier;
+use tmem_device::tier::disk::{DiskConfig, DiskTier};
 use tmem_device::wire::PAGE_SIZE;
 
 use crate::process::{listen, report};
@@ -13,17 +21,24 @@ use crate::process::{listen, report};
 const OBJECT: u64 = 256;
 
 /// What to do.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// The pool's, in bytes.
     pub size: u64,
     pub fill: bool,
     pub reclaimable: bool,
+    /// The pages are persistent, and spill to this file.
+    pub spill: Option<PathBuf>,
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.size, self.fill, self.reclaimable)
+        let spill = self.spill.as_deref().unwrap_or("".as_ref()).display();
+        write!(
+            f,
+            "{} {} {} {spill}",
+            self.size, self.fill, self.reclaimable
+        )
     }
 }
 
@@ -31,14 +46,15 @@ impl FromStr for Plan {
     type Err = Box<dyn std::error::Error>;
 
     fn from_str(line: &str) -> Result<Self, Self::Err> {
-        let fields: Vec<_> = line.split(' ').collect();
-        let [size, fill, reclaimable] = fields[..] else {
-            return Err("not three fields".into());
+        let fields: Vec<_> = line.splitn(4, ' ').collect();
+        let [size, fill, reclaimable, spill] = fields[..] else {
+            return Err("not four fields".into());
         };
         Ok(Plan {
             size: size.parse()?,
             fill: fill.parse()?,
             reclaimable: reclaimable.parse()?,
+            spill: (!spill.is_empty()).then(|| spill.into()),
         })
     }
 }
@@ -110,6 +126,8 @@ struct Holder {
     pool: u32,
     guest: Guest,
     pages: u64,
+    /// Pages that were accepted last.
+    accepted: Mutex<BTreeSet<u64>>,
 }
 
 impl Holder {
@@ -136,6 +154,13 @@ impl Holder {
         }
         let mut results = [Err(PoolError::Refused); BATCH];
         self.guest.put_all(&names, &pages, &mut results);
+        let mut accepted = self.accepted.lock().expect("no panics");
+        for (number, result) in (first..).zip(results) {
+            match result {
+                Ok(()) => accepted.insert(number),
+                Err(_) => accepted.remove(&number),
+            };
+        }
     }
 
     /// Gets neighbours; how many there were, and how many were wrong.
@@ -164,19 +189,46 @@ fn object_number(object: &mut [u8; 24]) -> &mut [u8; 8] {
     object.first_chunk_mut().expect("longer than a number")
 }
 
-pub fn main(plan: Plan) {
-    let pool = HostPool::new(PoolConfig {
+/// Of a pool that spills, one part in so many may be in memory alone.
+const DIRTY: u64 = 12;
+
+fn pool(plan: &Plan) -> (Arc<HostPool>, Option<Writer>) {
+    let config = PoolConfig {
         reclaimable: plan.reclaimable,
+        dirty: Some(plan.size / DIRTY),
         ..PoolConfig::new(plan.size)
-    });
+    };
+    let Some(spill) = &plan.spill else {
+        return (HostPool::new(config), None);
+    };
+    let disk = DiskConfig {
+        // The machine may be busy; nothing here is about time.
+        store_limit: Duration::from_secs(600),
+        load_limit: Duration::from_secs(600),
+        ..DiskConfig::new(spill, 4 * plan.size)
+    };
+    let tier: Arc<dyn Tier> = Arc::new(DiskTier::open(&disk).expect("a file"));
+    let pool = HostPool::with_tiers(config, vec![tier]);
+    let writer = Writer::start(pool.clone()).expect("a thread");
+    (pool, Some(writer))
+}
+
+pub fn main(plan: Plan) {
+    let (pool, _writer) = pool(&plan);
     let guest = pool.register().expect("a guest");
+    let kind = match plan.spill {
+        None => PoolKind::Ephemeral,
+        Some(_) => PoolKind::Persistent,
+    };
     let mut holder = Holder {
-        pool: guest.new_pool(PoolKind::Ephemeral).expect("a pool"),
+        pool: guest.new_pool(kind).expect("a pool"),
         guest,
         pages: 0,
+        accepted: Mutex::default(),
     };
-    // Until it evicts: it is full.
-    while plan.fill && pool.stats().evictions == 0 {
+    // Until pages have to go: it is full.
+    let has_room = || pool.stats().evictions + pool.stats().below_pages == 0;
+    while plan.fill && has_room() {
         for _ in 0..64 {
             holder.put(holder.pages);
             holder.pages += BATCH as u64;
@@ -212,10 +264,15 @@ pub fn main(plan: Plan) {
         held += here;
         wrong += bad;
     }
+    // Page cache may go; of swapped pages, what was accepted must be there.
+    let expected = match plan.spill {
+        None => stored,
+        Some(_) => holder.accepted.into_inner().expect("no panics").len() as u64,
+    };
     let report_line = Report {
         stored,
         held,
-        missing: stored.saturating_sub(held),
+        missing: expected.saturating_sub(held),
         wrong,
         used: used.into_inner(),
     };

@@ -8,6 +8,7 @@ mod cgroup;
 mod holder;
 mod process;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cgroup::Cgroup;
@@ -15,6 +16,9 @@ use process::{Process, Role};
 
 /// Paired runs: with a full pool, and with an empty one.
 const RUNS: usize = 20;
+
+/// Runs with swapped pages.
+const SPILL_RUNS: usize = 5;
 
 /// Of the memory, in percent: what the pool may take, and what the other process locks.
 const POOL: u64 = 70;
@@ -66,14 +70,64 @@ fn role() {
     }
 }
 
+/// Whether memory cgroups can be had; if not, and they need not be, says why a test does not run.
+fn has_cgroups(test: &str) -> bool {
+    let Err(reason) = Cgroup::new(64 << 20) else {
+        return true;
+    };
+    assert!(
+        std::env::var_os("VTMEM_REQUIRE_E2E").is_none(),
+        "no memory cgroup: {reason}"
+    );
+    eprintln!("{test} did not run: {reason}");
+    false
+}
+
+/// Bombs go off one at a time.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+#[test]
+fn swapped_pages_survive_the_bomb() {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !has_cgroups("swapped_pages_survive_the_bomb") {
+        return;
+    }
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let memory = memory();
+    let plan = holder::Plan {
+        size: memory * POOL / 100,
+        fill: true,
+        reclaimable: true,
+        spill: Some(directory.path().join("spill")),
+    };
+    for number in 0..SPILL_RUNS {
+        let run = run(memory, plan.clone());
+        println!("run {number}: {run:?}");
+        assert_eq!(run.oom_kills, 0, "run {number}");
+        let (Some(_), Some(pool)) = (run.bomb, run.pool) else {
+            panic!("run {number}: a process was killed");
+        };
+        assert_eq!((pool.missing, pool.wrong), (0, 0), "run {number}: {pool:?}");
+        assert!(pool.held > plan.size / 4096 / 2, "run {number}: {pool:?}");
+    }
+    // Where the kernel cannot take what the tier has, it ends as it was foretold. that the kernel could take.
+    let bad = run(
+        memory,
+        holder::Plan {
+            reclaimable: false,
+            ..plan
+        },
+    );
+    assert!(
+        bad.oom_kills > 0 || bad.bomb.is_none() || bad.pool.is_none(),
+        "a pool of ordinary memory survived, so this test shows nothing: {bad:?}"
+    );
+}
+
 #[test]
 fn mlock_bomb() {
-    if let Err(reason) = Cgroup::new(64 << 20) {
-        assert!(
-            std::env::var_os("VTMEM_REQUIRE_E2E").is_none(),
-            "no memory cgroup: {reason}"
-        );
-        eprintln!("mlock_bomb did not run: {reason}");
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !has_cgroups("mlock_bomb") {
         return;
     }
     let memory = memory();
@@ -82,6 +136,7 @@ fn mlock_bomb() {
         size: pool,
         fill,
         reclaimable,
+        spill: None,
     };
 
     let mut ratios = Vec::new();

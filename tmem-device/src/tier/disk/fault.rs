@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::medium::{BLOCK, Batch, Direction, Medium, TimedOut, Transfer};
 use super::segments::{SEGMENT, offset};
+use super::{DiskConfig, DiskTier};
 
 /// What goes wrong with one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WriteFault {
+pub(crate) enum WriteFault {
     None,
     /// Fails with this errno; half of it may have landed.
     Error(i32),
@@ -27,7 +28,7 @@ pub(super) enum WriteFault {
 
 /// What goes wrong with one read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ReadFault {
+pub(crate) enum ReadFault {
     None,
     /// Fails with this errno.
     Error(i32),
@@ -40,7 +41,7 @@ pub(super) enum ReadFault {
 }
 
 /// What is on the medium, and what will go wrong.
-pub(super) struct Inside {
+pub(crate) struct Inside {
     /// What reads return.
     pub actual: Vec<u8>,
     /// What reads would return had all writes done what they reported.
@@ -63,7 +64,19 @@ pub(super) struct Inside {
 
 /// Shared, so that a test can change it while a tier uses it.
 #[derive(Clone)]
-pub(super) struct FaultyMedium(Arc<Mutex<Inside>>);
+pub(crate) struct FaultyMedium(Arc<Mutex<Inside>>);
+
+/// A tier of so many segments on a medium like this.
+pub(crate) fn tier(segments: u32) -> (DiskTier, FaultyMedium) {
+    let medium = FaultyMedium::new(segments);
+    let config = DiskConfig {
+        store_limit: Duration::from_secs(600),
+        load_limit: Duration::from_secs(600),
+        ..DiskConfig::new("", 0)
+    };
+    let tier = DiskTier::on(Box::new(medium.clone()), segments, &config);
+    (tier, medium)
+}
 
 impl FaultyMedium {
     pub fn new(segments: u32) -> Self {

@@ -7,7 +7,7 @@
 
 mod cleaner;
 #[cfg(test)]
-mod fault;
+pub(crate) mod fault;
 mod file;
 mod medium;
 mod open;
