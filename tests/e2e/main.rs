@@ -12,6 +12,7 @@ mod events;
 mod host;
 mod lab;
 mod signals;
+mod spill;
 mod torture;
 
 use std::sync::{PoisonError, RwLock};
@@ -43,6 +44,7 @@ fn main() {
         events::CASES,
         lab::CASES,
         signals::CASES,
+        spill::CASES,
         torture::CASES,
         compare::CASES,
     ];
