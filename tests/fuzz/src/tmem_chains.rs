@@ -75,12 +75,12 @@ struct Descriptor {
     next: u8,
 }
 
-/// An operation, mostly of pools that exist.
+/// An operation, mostly of the pools that were made first.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 struct Operation {
     kind: u8,
     flags: bool,
-    pool: u8,
+    pool: u16,
     object: u8,
     index: i8,
     arg: i8,
@@ -219,10 +219,14 @@ impl Descriptor {
 
 impl Operation {
     fn op(self) -> Op {
+        let pool = match self.pool {
+            pool @ ..0x4000 => pool,
+            pool => pool % 16,
+        };
         Op {
             kind: u16::from(self.kind % 10).into(),
             flags: u16::from(self.flags).into(),
-            pool: u32::from(self.pool % 16).into(),
+            pool: u32::from(pool).into(),
             object: [self.object % 4; wire::OBJECT_SIZE],
             index: (i64::from(self.index) as u64).into(),
             arg: (i64::from(self.arg) as u64).into(),
@@ -478,7 +482,7 @@ impl Driver {
         };
         let made = self.call(&[op(wire::OP_NEW_POOL, 0, 1)], 16);
         assert_eq!(word(&made, 8), wire::S_OK, "a pool");
-        let pool = word(&made, 12) as u8;
+        let pool = word(&made, 12) as u16;
         let answer = self.call(
             &[op(wire::OP_PUT, pool, 0), op(wire::OP_GET, pool, 0)],
             24 + PAGE_SIZE,

@@ -11,19 +11,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
-use tmem_device::device::NewDeviceError;
 use tmem_device::governor::{Governor, Settings};
 use tmem_device::pool::{HostPool, PoolConfig};
 use vm_memory::GuestMemoryMmap;
 
 use crate::boot::{self, BootError, BootSource, layout};
+use crate::confine::{self, ConfineError, Confinement, Thread};
 use crate::devices::mark::Mark;
 use crate::devices::power::{self, AcpiPower, I8042};
 use crate::devices::serial::{self, Serial};
 use crate::devices::terminal::RawMode;
 use crate::devices::virtio::blk::Blk;
 use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
-use crate::devices::virtio::tmem::{Tmem, TmemConfig};
+use crate::devices::virtio::tmem::{NewTmemError, Tmem, TmemConfig};
 use crate::devices::virtio::{Memory, VirtioDevice};
 use crate::disk::{DiskError, DiskOptions};
 use crate::host_memory;
@@ -51,6 +51,8 @@ pub struct MachineConfig {
     pub acpi: bool,
     /// Where the mark device writes.
     pub marks: Option<PathBuf>,
+    /// What is left to the process once the guest runs.
+    pub confinement: Confinement,
 }
 
 impl MachineConfig {
@@ -77,7 +79,10 @@ pub enum MachineError {
     Hypervisor(#[from] HypervisorError),
     /// The tmem device.
     #[error(transparent)]
-    Tmem(#[from] NewDeviceError),
+    Tmem(#[from] NewTmemError),
+    /// Filters and the like.
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
     /// Too many devices.
     #[error("{0} virtio devices are too many; {max} fit, a --tmem among them", max = layout::MAX_VIRTIO)]
     TooManyDevices(usize),
@@ -130,7 +135,10 @@ impl Devices {
                     minimum,
                     ..Settings::new(options.size)
                 };
-                governor = Some(host("a governor", Governor::start(pool.clone(), settings))?);
+                governor = Some(host(
+                    "a governor",
+                    Governor::start(pool.clone(), settings, || confine::enter(Thread::Governor)),
+                )?);
             }
             tmem = Some(Arc::new(Tmem::new(pool, options)?));
         }
@@ -207,11 +215,12 @@ pub fn check(config: &MachineConfig) -> Result<(), MachineError> {
 /// Runs a machine on `hypervisor` from start to end; returns why it ended.
 ///
 /// Whatever could be refused (files, disks, memory) is looked at before the guest executes its first
-/// instruction.
+/// instruction. The process is confined for good, and fit for nothing else afterwards.
 pub fn run(
     config: &MachineConfig,
     open_hypervisor: impl FnOnce() -> Result<Box<dyn Hypervisor>, HypervisorError>,
 ) -> Result<Exit, MachineError> {
+    confine::begin(config.confinement)?;
     let memory = memory::map(config.memory)?;
     let devices = Devices::open(config)?;
     let entry = boot::load(
@@ -258,10 +267,14 @@ pub fn run(
     let _signals = host("a signal handler", SignalWatch::start(exit.clone()))?;
     let _raw_mode = host("raw mode for the terminal", RawMode::enter())?;
     let input = host("a thread", serial::spawn_input(serial, exit.clone()))?;
+    let kind = Thread::Vcpu {
+        marks: config.marks.is_some(),
+    };
     let threads = host(
         "a thread",
-        VcpuThreads::start(vcpus, &Arc::new(buses), &exit),
+        VcpuThreads::start(vcpus, &Arc::new(buses), &exit, kind),
     )?;
+    confine::enter(Thread::Main);
 
     let reason = exit.wait();
     threads.join();
