@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 
-use seccompiler::{BackendError, BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch,
+};
 
 use super::threads::Call;
 use super::{Confinement, Thread};
@@ -46,7 +48,18 @@ pub(super) fn check(confinement: Confinement) -> io::Result<()> {
 pub(super) fn install(thread: Thread, confinement: Confinement) -> io::Result<()> {
     NAME.set(thread.name());
     let program = program(thread, confinement)?;
+    // Of two filters the stricter answer counts; the second one forbids to install another.
+    if confinement == Confinement::On && !thread.refused().is_empty() {
+        seccompiler::apply_filter(&refusals(thread)?).map_err(io::Error::other)?;
+    }
     seccompiler::apply_filter(&program).map_err(io::Error::other)
+}
+
+/// Has the calls fail that `thread` does without.
+fn refusals(thread: Thread) -> io::Result<BpfProgram> {
+    let rules = thread.refused().iter().map(|&number| (number, vec![]));
+    let refuse = SeccompAction::Errno(libc::EACCES as u32);
+    compile(rules.collect(), SeccompAction::Allow, refuse)
 }
 
 fn program(thread: Thread, confinement: Confinement) -> io::Result<BpfProgram> {
@@ -55,14 +68,20 @@ fn program(thread: Thread, confinement: Confinement) -> io::Result<BpfProgram> {
         // Not KillProcess: the handler says who and what.
         _ => SeccompAction::Trap,
     };
-    let mut rules = BTreeMap::new();
-    for call in thread.calls() {
-        let Call { number, rule } = call;
+    let mut rules = BTreeMap::<_, Vec<_>>::new();
+    for Call { number, rule } in thread.calls() {
         // A call without rules is allowed with any arguments; one with several if one of them matches.
-        let known: &mut Vec<_> = rules.entry(number).or_default();
-        known.extend(rule);
+        rules.entry(number).or_default().extend(rule);
     }
-    SeccompFilter::new(rules, mismatch, SeccompAction::Allow, TargetArch::x86_64)
+    compile(rules, mismatch, SeccompAction::Allow)
+}
+
+fn compile(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    mismatch: SeccompAction,
+    matched: SeccompAction,
+) -> io::Result<BpfProgram> {
+    SeccompFilter::new(rules, mismatch, matched, TargetArch::x86_64)
         .and_then(BpfProgram::try_from)
         .map_err(|error: BackendError| io::Error::other(error))
 }

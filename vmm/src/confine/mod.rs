@@ -1,7 +1,7 @@
 //! What is left to a VMM that a guest has broken into: nothing that its threads do not do anyway.
 //!
-//! [`begin`] comes before the first thread: no new privileges, no core dump. Each thread then calls [`enter`] as the first
-//! thing that it does, and the main thread before the guest runs: files that it may still open ([`files`], Landlock),
+//! [`begin`] comes before the first thread: no new privileges. Each thread then calls [`enter`] as the first
+//! thing that it does, and the main thread when the guest starts, from when on there is no core dump: files that it may still open ([`files`], Landlock),
 //! system calls that it may still make ([`filter`], seccomp). [`threads`] is the table of both. All that a machine needs is open by
 //! then, and its threads have been started: none can start another.
 
@@ -57,9 +57,7 @@ pub fn begin(confinement: Confinement) -> Result<(), ConfineError> {
     if confinement == Confinement::Off {
         return Ok(());
     }
-    prctl("PR_SET_NO_NEW_PRIVS", libc::PR_SET_NO_NEW_PRIVS, 1)?;
-    // Guest memory must not end up in a core dump, and no other process of this user may read it.
-    prctl("PR_SET_DUMPABLE", libc::PR_SET_DUMPABLE, 0)?;
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(refused("PR_SET_NO_NEW_PRIVS"))?;
     filter::check(confinement).map_err(refused("system call filters (seccomp)"))?;
     filter::report_forbidden_calls().map_err(refused("a handler for SIGSYS"))
 }
@@ -75,15 +73,26 @@ pub fn enter(thread: Thread) {
         None | Some(Confinement::Off) => return,
         Some(confinement) => *confinement,
     };
+    if thread == Thread::Main {
+        // Guest memory must not end up in a core dump, and no other process of this user may read it. Not before: it also closes
+        // files of /proc/self that are the user's own.
+        if let Err(error) = prctl(libc::PR_SET_DUMPABLE, 0) {
+            give_up(thread, &error);
+        }
+    }
     match files::restrict(thread) {
         Ok(true) => {}
         Ok(false) => without_landlock("this kernel has no Landlock"),
         Err(error) => without_landlock(&error.to_string()),
     }
     if let Err(error) = filter::install(thread, confinement) {
-        tracing::error!(%error, %thread, "a thread cannot be confined");
-        std::process::exit(4);
+        give_up(thread, &error);
     }
+}
+
+fn give_up(thread: Thread, error: &io::Error) -> ! {
+    tracing::error!(%error, %thread, "a thread cannot be confined");
+    std::process::exit(4);
 }
 
 /// Says once that files are not restricted.
@@ -98,17 +107,13 @@ fn refused(what: &'static str) -> impl Fn(io::Error) -> ConfineError {
     move |source| ConfineError { what, source }
 }
 
-fn prctl(
-    what: &'static str,
-    option: libc::c_int,
-    value: libc::c_ulong,
-) -> Result<(), ConfineError> {
+fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
     let zero: libc::c_ulong = 0;
     // SAFETY: both options take numbers alone.
     if unsafe { libc::prctl(option, value, zero, zero, zero) } == 0 {
         Ok(())
     } else {
-        Err(refused(what)(io::Error::last_os_error()))
+        Err(io::Error::last_os_error())
     }
 }
 

@@ -238,6 +238,9 @@ impl VirtioDevice for Blk {
         if let Some(stop) = state.running.take() {
             stop.stop();
             state.engine = state.thread.wait();
+            if state.engine.is_none() {
+                tracing::error!("disk {}: its worker panicked", self.id);
+            }
         }
     }
 }
