@@ -6,12 +6,14 @@
 mod boot;
 mod cli_errors;
 mod compare;
+mod confine;
 mod disks;
 mod driver;
 mod events;
 mod host;
 mod lab;
 mod signals;
+mod specification;
 mod spill;
 mod torture;
 
@@ -34,11 +36,13 @@ struct Case {
     run: fn(),
 }
 
-fn main() {
-    let args = Arguments::from_args();
-    let cases = [
+/// All tests, by area.
+fn areas() -> impl Iterator<Item = &'static [Case]> {
+    [
+        specification::CASES,
         cli_errors::CASES,
         boot::CASES,
+        confine::CASES,
         disks::CASES,
         driver::CASES,
         events::CASES,
@@ -47,7 +51,12 @@ fn main() {
         spill::CASES,
         torture::CASES,
         compare::CASES,
-    ];
+    ]
+    .into_iter()
+}
+
+fn main() {
+    let args = Arguments::from_args();
     // Prepared once and before any test's clock runs: images take minutes on a fresh machine.
     let guests = if args.list {
         Ok(())
@@ -55,8 +64,7 @@ fn main() {
         host::prepare_guests()
     };
     let required = std::env::var_os("VTMEM_REQUIRE_E2E").is_some_and(|v| v != "0");
-    let trials = cases
-        .iter()
+    let trials = areas()
         .flat_map(|area| area.iter())
         .map(|case| {
             let missing = match (&guests, case.needs_guests) {

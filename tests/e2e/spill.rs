@@ -39,7 +39,7 @@ fn beyond_the_pool() {
         .cmdline("vtmem.swap=/dev/vda")
         .tmem(&tmem, "")
         .args(&["--marks", marks.to_str().expect("UTF-8")])
-        .args(&["--clock", "virtual"])
+        .args(&["--clock", "real"])
         .run(&format!(
             "vtmem-work run --workloads swap --mem {MEMORY} || exit 1\n\
              [ $(cat /sys/kernel/debug/virtio_tmem/broken) = 0 ] || exit 2\n\

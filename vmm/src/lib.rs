@@ -1,7 +1,7 @@
 //! vtmem: a minimal KVM VMM with transcendent memory.
 //!
 //! What happens, in the order in which it happens: [`cli`] reads the command line, [`machine`]
-//! assembles memory, [`devices`], [`boot`] tables and vCPUs on a [`hypervisor`], and runs them to
+//! assembles memory, [`devices`], [`boot`] tables and vCPUs on a [`hypervisor`], [`confine`]s their threads, and runs them to
 //! their end. [`lab`] does the same inside an emulated host, [`compare`] does it several times and
 //! reports.
 
@@ -9,6 +9,7 @@ pub mod accel;
 pub mod boot;
 pub mod cli;
 pub mod compare;
+pub mod confine;
 pub mod devices;
 pub mod disk;
 pub mod host_memory;

@@ -130,11 +130,18 @@ fn events_are_kept_up_to_a_number_and_waited_for() {
 #[test]
 fn a_governor_of_this_machine_begins_and_ends() {
     let pool = Arc::new(Pool::default());
+    let (begun, begin) = std::sync::mpsc::channel();
     let governor = Governor::start(
         Arc::clone(&pool) as Arc<dyn Governed>,
         Settings::new(64 * MIB),
+        move || {
+            begun
+                .send(std::thread::current().name().map(str::to_owned))
+                .expect("waited for")
+        },
     )
     .expect("a thread");
+    assert_eq!(begin.recv().expect("called").as_deref(), Some("governor"));
     let first = governor.events().after(0, Duration::from_secs(1000));
     assert_eq!(first[0].from, 64 * MIB);
     assert!(first[0].sample.available.is_some());

@@ -68,11 +68,16 @@ pub struct Governor {
 }
 
 impl Governor {
-    /// Governs `pool` by this machine's memory.
+    /// Governs `pool` by this machine's memory. `begin` is the first thing that its thread does, for a process that restricts
+    /// what its threads may do.
     ///
     /// # Errors
     /// The process may not have another file or thread.
-    pub fn start(pool: Arc<dyn Governed>, settings: Settings) -> io::Result<Self> {
+    pub fn start(
+        pool: Arc<dyn Governed>,
+        settings: Settings,
+        begin: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
         let (mut machine, stop) = Machine::new()?;
         let lacks = machine.lacks().to_vec();
         for lack in &lacks {
@@ -83,6 +88,7 @@ impl Governor {
         let thread = std::thread::Builder::new()
             .name("governor".to_owned())
             .spawn(move || {
+                begin();
                 let start = Instant::now();
                 govern(&mut machine, &*pool, settings, &written, || start.elapsed());
             })?;

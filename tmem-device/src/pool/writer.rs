@@ -81,15 +81,18 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread; one for a pool is enough.
+    /// Starts the thread, which calls `enter` first; one for a pool is enough.
     ///
     /// # Errors
     /// The host gives no thread.
-    pub fn start(pool: Arc<HostPool>) -> io::Result<Self> {
+    pub fn start(pool: Arc<HostPool>, enter: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let writing = pool.clone();
         let thread = thread::Builder::new()
             .name("tmem-writer".into())
-            .spawn(move || write(&writing))?;
+            .spawn(move || {
+                enter();
+                write(&writing);
+            })?;
         Ok(Writer {
             pool,
             thread: Some(thread),

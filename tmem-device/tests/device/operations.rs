@@ -223,6 +223,34 @@ fn pools_are_limited_and_their_ids_return_late() {
     assert!(!ids.contains(&driver.new_pool(POOL_EPHEMERAL)));
 }
 
+/// A guest that asks for pools for ever gets the first 1024, and the host keeps no trace of the others.
+#[test]
+fn a_million_pools_are_refused() {
+    let mut driver = Driver::new(&HostPool::new(PoolConfig::new(1 << 20)), ALL_FEATURES);
+    let mut request = Request::new();
+    for _ in 0..128 {
+        request = request.op(OP_NEW_POOL, 0, 0, 0, POOL_PERSISTENT);
+    }
+    let mut made = 0;
+    for _ in 0..1_000_000 / 128 {
+        let statuses = driver.statuses(&request);
+        made += statuses.iter().filter(|status| **status == S_OK).count();
+        assert!(
+            statuses
+                .iter()
+                .all(|status| [S_OK, S_REFUSED].contains(status))
+        );
+    }
+    assert_eq!(made, 1024);
+    driver.device.reset();
+    driver.start(ALL_FEATURES);
+    assert_eq!(
+        driver.statuses(&request),
+        [S_OK; 128],
+        "a reset takes them back"
+    );
+}
+
 #[test]
 fn puts_with_credit_are_never_refused() {
     let pool = HostPool::new(PoolConfig {

@@ -209,7 +209,7 @@ fn pool(plan: &Plan) -> (Arc<HostPool>, Option<Writer>) {
     };
     let tier: Arc<dyn Tier> = Arc::new(DiskTier::open(&disk).expect("a file"));
     let pool = HostPool::with_tiers(config, vec![tier]);
-    let writer = Writer::start(pool.clone()).expect("a thread");
+    let writer = Writer::start(pool.clone(), || ()).expect("a thread");
     (pool, Some(writer))
 }
 

@@ -91,6 +91,26 @@ fn a_kernel_that_needs_more_memory_says_how_much() {
 }
 
 #[test]
+fn a_kernel_of_absurd_size_is_refused_without_overflow() {
+    for (address, size) in [(0x100_0000, u64::MAX), (u64::MAX - 8, 8)] {
+        let (_file, source) = source(&elf(address, size));
+        let error = load(&memory(64), &source, 1, 0, true).expect_err("too big");
+        assert!(matches!(error, BootError::TooBig { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_kernel_that_begins_outside_of_itself_is_refused() {
+    for entry in [0x100_1000, 64 << 20, 0xffff_ff80, u64::MAX] {
+        let mut file = elf(0x100_0000, 0x1000);
+        file[24..32].copy_from_slice(&u64::to_le_bytes(entry));
+        let (_file, source) = source(&file);
+        let error = load(&memory(64), &source, 1, 0, true).expect_err("no entry");
+        assert!(matches!(error, BootError::NotAKernel { .. }), "{error}");
+    }
+}
+
+#[test]
 fn an_initrd_that_does_not_fit_is_told_from_the_kernel() {
     let (_file, mut source) = source(&elf(0x100_0000, 0x1000));
     let initrd = tempfile::NamedTempFile::new().expect("a temporary file");

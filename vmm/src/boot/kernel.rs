@@ -96,7 +96,7 @@ fn load_elf(
 ) -> Result<LoadedKernel, BootError> {
     let end = elf_end(path, file)?;
     if end > low_memory(memory) {
-        return Err(too_big(memory, path, end + 16 * MIB));
+        return Err(too_big(memory, path, end.saturating_add(16 * MIB)));
     }
     let highmem = Some(GuestAddress(layout::HIGH_MEMORY));
     let loaded =
@@ -108,6 +108,13 @@ fn load_elf(
             header: None,
         },
     };
+    let (Protocol::Pvh { entry } | Protocol::Linux64 { entry, .. }) = protocol;
+    if entry >= end {
+        return Err(not_a_kernel(
+            path,
+            "an ELF file that begins outside of what it loads",
+        ));
+    }
     Ok(LoadedKernel { protocol, end })
 }
 
@@ -169,7 +176,7 @@ fn load_bzimage(
     };
     let size = file.metadata().map_err(read)?.len();
     if layout::HIGH_MEMORY + size > low_memory(memory) {
-        return Err(too_big(memory, path, 4 * size));
+        return Err(too_big(memory, path, size.saturating_mul(4)));
     }
     let highmem = Some(GuestAddress(layout::HIGH_MEMORY));
     let loaded =
@@ -186,9 +193,12 @@ fn load_bzimage(
         .saturating_add(u64::from(header.init_size))
         .max(loaded.kernel_end);
     if end > low_memory(memory) {
-        return Err(too_big(memory, path, end + 16 * MIB));
+        return Err(too_big(memory, path, end.saturating_add(16 * MIB)));
     }
     let entry = loaded.kernel_load.0 + ENTRY_64;
+    if entry >= loaded.kernel_end {
+        return Err(not_a_kernel(path, "a bzImage that ends before its entry"));
+    }
     Ok(LoadedKernel {
         protocol: Protocol::Linux64 {
             entry,
@@ -214,7 +224,8 @@ pub fn load_initrd(
     let low = low_memory(memory);
     let address = low.checked_sub(size).map(|address| address & !0xfff);
     let Some(address) = address.filter(|&address| address >= kernel_end) else {
-        return Err(too_big(memory, path, kernel_end + size + 16 * MIB));
+        let needed = kernel_end.saturating_add(size).saturating_add(16 * MIB);
+        return Err(too_big(memory, path, needed));
     };
     let length = usize::try_from(size).expect("fits into guest memory");
     memory

@@ -9,6 +9,7 @@ use vtmem_images::{Images, Options, Progress as _, TerminalProgress};
 use crate::accel::{Accel, Clock};
 use crate::boot::BootSource;
 use crate::cli::{CliError, parse, tmem};
+use crate::confine::Confinement;
 use crate::devices::virtio::tmem::TmemConfig;
 use crate::disk::DiskOptions;
 use crate::hypervisor::Hypervisor;
@@ -84,6 +85,9 @@ pub struct RunArgs {
     /// Append a line of JSON with all counters whenever the guest writes a byte to I/O port 0x5d0.
     #[arg(long, value_name = "FILE")]
     pub marks: Option<PathBuf>,
+    /// What is left to this process once the guest runs: only the system calls and files that its threads need.
+    #[arg(long, value_enum, default_value_t)]
+    pub confinement: Confinement,
 }
 
 /// Runs `vtmem run`.
@@ -136,5 +140,6 @@ fn machine_config(args: RunArgs) -> Result<MachineConfig, CliError> {
         }),
         acpi: !args.no_acpi,
         marks: args.marks,
+        confinement: args.confinement,
     })
 }

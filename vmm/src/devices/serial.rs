@@ -9,6 +9,7 @@ use vm_superio::Trigger;
 use vm_superio::serial::NoEvents;
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::confine::{self, Thread};
 use crate::machine::bus::BusDevice;
 use crate::machine::exit::{Exit, ExitSlot};
 
@@ -84,6 +85,7 @@ pub fn spawn_input(serial: Arc<Serial>, exit: Arc<ExitSlot>) -> io::Result<JoinH
     thread::Builder::new()
         .name("serial-input".into())
         .spawn(move || {
+            confine::enter(Thread::SerialInput);
             if let Err(error) = carry_input(&serial, &exit) {
                 tracing::debug!(%error, "standard input ended");
             }

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use super::buffers::BounceBuffer;
 use super::open::{Alignment, HostCounters};
@@ -70,7 +72,18 @@ fn probe_alignment(file: &File) -> Option<Alignment> {
 /// What this process read from and wrote to storage, all disks together: the kernel keeps no such
 /// count for one file.
 pub(super) fn host_counters() -> io::Result<HostCounters> {
-    let text = std::fs::read_to_string("/proc/self/io")?;
+    /// Opened with the first disk: a process that can not be dumped may not open it, unless it is root.
+    static COUNTERS: OnceLock<File> = OnceLock::new();
+    let file = match COUNTERS.get() {
+        Some(file) => file,
+        None => {
+            let file = File::open("/proc/self/io")?;
+            COUNTERS.get_or_init(|| file)
+        }
+    };
+    let mut bytes = [0; 1024];
+    let length = file.read_at(&mut bytes, 0)?;
+    let text = std::str::from_utf8(&bytes[..length]).map_err(io::Error::other)?;
     let field = |name: &str| {
         text.lines()
             .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())

@@ -26,6 +26,14 @@ pub enum DiskError {
         /// What to do, as a half sentence.
         hint: &'static str,
     },
+    /// The host refused a thread that serves it.
+    #[error("the host refuses a thread for disk {}: {source}", path.display())]
+    Thread {
+        /// The disk.
+        path: PathBuf,
+        /// The host's error.
+        source: io::Error,
+    },
     /// It is neither a regular file nor a block device.
     #[error("disk {} is {what}; give a regular file or a block device", path.display())]
     NotADisk {

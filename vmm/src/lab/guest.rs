@@ -124,6 +124,7 @@ fn arguments(config: &MachineConfig) -> Vec<String> {
     option("--cmdline", config.boot.cmdline.clone());
     option("--mem", config.memory.to_string());
     option("--cpus", config.cpus.to_string());
+    option("--confinement", config.confinement.to_string());
     for (letter, disk) in ('a'..).zip(&config.disks) {
         let readonly = if disk.readonly { ",readonly" } else { "" };
         let cache = cache_name(disk.cache);

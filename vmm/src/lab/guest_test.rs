@@ -1,6 +1,7 @@
 use super::*;
 use crate::boot::BootSource;
 use crate::cli::run::RunArgs;
+use crate::confine::Confinement;
 use clap::Parser;
 use std::time::Duration;
 use tmem_device::device::{Admission, DeviceConfig};
@@ -44,11 +45,13 @@ fn the_inner_command_line_means_the_same_machine() {
         tmem: Some(tmem.clone()),
         acpi: false,
         marks: Some("m".into()),
+        confinement: Confinement::Log,
     };
     let argv = arguments(&config);
     let run = Command::parse_from(&argv[1..]).run;
     assert_eq!(run.cmdline, config.boot.cmdline);
     assert_eq!((run.mem, run.cpus), (config.memory, config.cpus));
+    assert_eq!(run.confinement, config.confinement);
     assert_eq!(run.tmem_fault, Some(tmem.device.event_fault));
     let mut told = run.tmem.expect("a --tmem");
     told.device.event_fault = tmem.device.event_fault;
@@ -90,6 +93,7 @@ fn the_labs_memory_holds_the_guest_and_its_pool() {
         }),
         acpi: true,
         marks: None,
+        confinement: Confinement::On,
     };
     let lab = lab_config(&config, Clock::Virtual);
     assert_eq!(lab.memory, BASE_MEMORY + (3 << 30));

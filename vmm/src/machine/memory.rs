@@ -1,6 +1,6 @@
 //! Guest memory: one mapping below the device hole, one above.
 
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use crate::boot::layout;
 
@@ -23,7 +23,7 @@ pub enum MemoryError {
     },
 }
 
-/// Maps `size` bytes of guest memory. The host gives pages as the guest touches them.
+/// Maps `size` bytes of guest memory, which no core dump contains. The host gives pages as the guest touches them.
 pub fn map(size: u64) -> Result<GuestMemoryMmap, MemoryError> {
     if size < MIN || !size.is_multiple_of(1 << 20) {
         return Err(MemoryError::Size(size));
@@ -34,16 +34,20 @@ pub fn map(size: u64) -> Result<GuestMemoryMmap, MemoryError> {
     if size > low {
         ranges.push((GuestAddress(layout::MMIO_HOLE_END), usable(size - low)?));
     }
-    GuestMemoryMmap::from_ranges(&ranges).map_err(|source| MemoryError::Refused {
+    let memory = GuestMemoryMmap::from_ranges(&ranges).map_err(|source| MemoryError::Refused {
         size_mib: size >> 20,
         source,
-    })
+    })?;
+    for region in memory.iter() {
+        let length = usable(region.len())?;
+        // SAFETY: the region's own mapping, whose contents this does not change. It fails only on kernels without core dumps.
+        unsafe { libc::madvise(region.as_ptr().cast(), length, libc::MADV_DONTDUMP) };
+    }
+    Ok(memory)
 }
 
 #[cfg(test)]
 mod tests {
-    use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
-
     use super::*;
 
     #[test]
@@ -51,6 +55,20 @@ mod tests {
         let memory = map(4 << 30).expect("lazily mapped");
         let ranges: Vec<_> = memory.iter().map(|r| (r.start_addr().0, r.len())).collect();
         assert_eq!(ranges, [(0, 3 << 30), (4 << 30, 1 << 30)]);
+    }
+
+    /// Linux, Documentation/filesystems/proc.rst: "dd" among the flags of a mapping is "do not include area into core dump".
+    #[test]
+    fn guest_memory_is_in_no_core_dump() {
+        let memory = map(MIN).expect("lazily mapped");
+        let start = memory.iter().next().expect("a region").as_ptr().addr();
+        let maps = std::fs::read_to_string("/proc/self/smaps").expect("readable");
+        let mapping = maps.split_once(&format!("{start:x}-")).expect("mapped").1;
+        let flags = mapping
+            .lines()
+            .find_map(|line| line.strip_prefix("VmFlags:"));
+        let flags = flags.expect("a kernel with flags");
+        assert!(flags.split(' ').any(|flag| flag == "dd"), "{flags}");
     }
 
     #[test]

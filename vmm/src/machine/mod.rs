@@ -12,18 +12,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
-use tmem_device::device::NewDeviceError;
 use tmem_device::tier::disk::OpenError;
 use vm_memory::GuestMemoryMmap;
 
 use crate::boot::{self, BootError, BootSource, layout};
+use crate::confine::{self, ConfineError, Confinement, Thread};
 use crate::devices::mark::Mark;
 use crate::devices::power::{self, AcpiPower, I8042};
 use crate::devices::serial::{self, Serial};
 use crate::devices::terminal::RawMode;
 use crate::devices::virtio::blk::Blk;
 use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
-use crate::devices::virtio::tmem::{Tmem, TmemConfig};
+use crate::devices::virtio::tmem::{NewTmemError, Tmem, TmemConfig};
 use crate::devices::virtio::{Memory, VirtioDevice};
 use crate::disk::{DiskError, DiskOptions};
 use crate::host_memory;
@@ -52,6 +52,8 @@ pub struct MachineConfig {
     pub acpi: bool,
     /// Where the mark device writes.
     pub marks: Option<PathBuf>,
+    /// What is left to the process once the guest runs.
+    pub confinement: Confinement,
 }
 
 impl MachineConfig {
@@ -78,7 +80,10 @@ pub enum MachineError {
     Hypervisor(#[from] HypervisorError),
     /// The tmem device.
     #[error(transparent)]
-    Tmem(#[from] NewDeviceError),
+    Tmem(#[from] NewTmemError),
+    /// Filters and the like.
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
     /// What the pool spills to.
     #[error(transparent)]
     Spill(#[from] OpenError),
@@ -179,6 +184,12 @@ fn plug(
     Ok(transports)
 }
 
+/// Whether the pool has a disk below it.
+fn spills(config: &MachineConfig) -> bool {
+    let tmem = config.tmem.as_ref();
+    tmem.is_some_and(|tmem| tmem.spill.is_some())
+}
+
 /// Everything that a mark writes down.
 fn snapshot(vm: &dyn Vm, disks: &[Arc<Blk>], tmem: Option<&Tmem>) -> serde_json::Value {
     json!({
@@ -204,11 +215,12 @@ pub fn check(config: &MachineConfig) -> Result<(), MachineError> {
 /// Runs a machine on `hypervisor` from start to end; returns why it ended.
 ///
 /// Whatever could be refused (files, disks, memory) is looked at before the guest executes its first
-/// instruction.
+/// instruction. The process is confined for good, and fit for nothing else afterwards.
 pub fn run(
     config: &MachineConfig,
     open_hypervisor: impl FnOnce() -> Result<Box<dyn Hypervisor>, HypervisorError>,
 ) -> Result<Exit, MachineError> {
+    confine::begin(config.confinement)?;
     let memory = memory::map(config.memory)?;
     let devices = Devices::open(config)?;
     let entry = boot::load(
@@ -255,10 +267,15 @@ pub fn run(
     let _signals = host("a signal handler", SignalWatch::start(exit.clone()))?;
     let _raw_mode = host("raw mode for the terminal", RawMode::enter())?;
     let input = host("a thread", serial::spawn_input(serial, exit.clone()))?;
+    let kind = Thread::Vcpu {
+        spills: spills(config),
+        marks: config.marks.is_some(),
+    };
     let threads = host(
         "a thread",
-        VcpuThreads::start(vcpus, &Arc::new(buses), &exit),
+        VcpuThreads::start(vcpus, &Arc::new(buses), &exit, kind),
     )?;
+    confine::enter(Thread::Main);
 
     let reason = exit.wait();
     threads.join();

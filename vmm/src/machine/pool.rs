@@ -8,6 +8,7 @@ use tmem_device::tier::Tier;
 use tmem_device::tier::disk::DiskTier;
 
 use super::{MachineError, host};
+use crate::confine::{self, Thread};
 use crate::devices::virtio::tmem::TmemConfig;
 
 /// A pool, and who looks after it.
@@ -26,7 +27,9 @@ impl MachinePool {
         let mut pool = PoolConfig::new(config.size);
         let mut tiers: Vec<Arc<dyn Tier>> = vec![];
         if let Some(spill) = &config.spill {
-            tiers.push(Arc::new(DiskTier::open(&spill.disk)?));
+            tiers.push(Arc::new(DiskTier::open_with(&spill.disk, || {
+                confine::enter(Thread::SpillLate)
+            })?));
             pool.dirty = spill.dirty;
             pool.spill_ephemeral = spill.ephemeral;
         }
@@ -39,14 +42,17 @@ impl MachinePool {
                     minimum,
                     ..Settings::new(config.size)
                 };
-                Some(host("a governor", Governor::start(pool.clone(), settings))?)
+                Some(host(
+                    "a governor",
+                    Governor::start(pool.clone(), settings, || confine::enter(Thread::Governor)),
+                )?)
             }
         };
         let writer = match spills {
             false => None,
             true => Some(host(
                 "a thread that writes to tiers",
-                Writer::start(pool.clone()),
+                Writer::start(pool.clone(), || confine::enter(Thread::Spill)),
             )?),
         };
         Ok(MachinePool {

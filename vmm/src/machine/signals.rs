@@ -8,6 +8,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::exit::{Exit, ExitSlot};
+use crate::confine::{self, Thread};
 
 /// Waits for signals while it lives.
 pub struct SignalWatch {
@@ -23,6 +24,7 @@ impl SignalWatch {
         let thread = thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
+                confine::enter(Thread::Signals);
                 for signal in signals.forever() {
                     exit.set(Exit::Signal(signal));
                 }

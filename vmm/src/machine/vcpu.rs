@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::bus::Bus;
 use super::exit::{Exit, ExitSlot};
+use crate::confine::{self, Thread};
 use crate::hypervisor::{ExitHandler, Vcpu, VcpuStop};
 
 /// The devices, as exits see them.
@@ -61,11 +62,12 @@ pub struct VcpuThreads {
 }
 
 impl VcpuThreads {
-    /// Starts one thread for each of `vcpus`.
+    /// Starts one thread for each of `vcpus`, each confined as `kind`.
     pub fn start(
         vcpus: Vec<Box<dyn Vcpu>>,
         buses: &Arc<Buses>,
         exit: &Arc<ExitSlot>,
+        kind: Thread,
     ) -> io::Result<Self> {
         install_kick_handler();
         let mut started = VcpuThreads { threads: vec![] };
@@ -74,6 +76,7 @@ impl VcpuThreads {
             let thread = thread::Builder::new()
                 .name(format!("vcpu{id}"))
                 .spawn(move || {
+                    confine::enter(kind);
                     while !ending.is_set() {
                         if let VcpuStop::Failed(why) = vcpu.run(buses.as_ref()) {
                             ending.set(Exit::Failed(format!("vCPU {id}: {why}")));

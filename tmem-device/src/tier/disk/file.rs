@@ -1,16 +1,18 @@
 //! The medium that is a file or block device.
 //!
 //! Each call takes a ring from a small stock, carries out its batch on the caller's own thread and gives
-//! the ring back: nobody else has to wake up for it. Writes never take more than half of the
-//! rings, so loads find one however slow a write is. A batch that is not done in time is waited for by a
-//! thread of its own, with its ring, its buffers and its place on the medium; until that is over,
-//! nothing more is written.
+//! the ring back: nobody else has to wake up for it. Some rings are for reads alone, so loads find one however slow a
+//! write is. A batch that is not done in time goes to a thread that waits for such, with its ring, its buffers and its
+//! place on the medium; until that is over, nothing more is written.
+//!
+//! All rings are made, and that thread is started, when the file is opened: later a VMM's threads may be forbidden to.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -24,38 +26,55 @@ const READERS: usize = 8;
 /// Batches of writes under way at a time.
 const WRITERS: usize = 4;
 
+/// How long one late batch is waited for before the next has its turn.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// A file or block device, open for reading and writing.
 pub(super) struct FileMedium {
     file: Arc<File>,
     /// Whether it is a regular file.
     regular: bool,
     rings: Arc<Rings>,
+    late: Late,
 }
 
 impl FileMedium {
-    /// `file` is locked and may be written to anywhere.
-    pub fn new(file: File, regular: bool) -> Self {
+    /// `file` is locked and may be written to anywhere. `enter` is called by the thread that waits for late batches.
+    ///
+    /// # Errors
+    /// The host gives no thread.
+    pub fn new(
+        file: File,
+        regular: bool,
+        enter: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
         let file = Arc::new(file);
-        let first = Ring::new(Arc::clone(&file));
-        if let Err(error) = &first {
-            tracing::warn!(
-                "spilled pages are read one after the other and without a limit of time: io_uring \
-                 is not available ({error})"
-            );
+        let mut idle = Vec::with_capacity(READERS + WRITERS);
+        while idle.len() < READERS + WRITERS {
+            match Ring::new(Arc::clone(&file)) {
+                Ok(ring) => idle.push(ring),
+                Err(error) => {
+                    tracing::warn!(
+                        "some spilled pages are read one after the other and without a limit of time: io_uring is not \
+                         available, or not often enough ({error})"
+                    );
+                    break;
+                }
+            }
         }
-        let stock = Stock {
-            forbidden: first.is_err(),
-            idle: first.into_iter().collect(),
-            ..Stock::default()
-        };
-        FileMedium {
+        let rings = Arc::new(Rings {
+            stock: Mutex::new(Stock {
+                idle,
+                ..Stock::default()
+            }),
+            changed: Condvar::new(),
+        });
+        Ok(FileMedium {
             file,
             regular,
-            rings: Arc::new(Rings {
-                stock: Mutex::new(stock),
-                changed: Condvar::new(),
-            }),
-        }
+            rings,
+            late: Late::start(enter)?,
+        })
     }
 
     /// One system call after the other, for hosts that forbid io_uring.
@@ -73,14 +92,14 @@ impl FileMedium {
 impl Medium for FileMedium {
     fn run(&self, mut batch: Batch, deadline: Instant) -> Result<Batch, TimedOut> {
         let permit = self.rings.permit(batch.direction, deadline)?;
-        let Some(mut ring) = self.rings.take(&self.file) else {
+        let Some(mut ring) = self.rings.take() else {
             self.run_plain(&mut batch);
             return Ok(batch);
         };
         let outcome = ring.run(batch, deadline);
         match outcome {
             Ok(_) => self.rings.give_back(ring),
-            Err(TimedOut) => permit.abandon(ring),
+            Err(TimedOut) => self.late.wait_for(permit, ring),
         }
         outcome
     }
@@ -121,11 +140,9 @@ struct Rings {
 #[derive(Default)]
 struct Stock {
     idle: Vec<Ring>,
-    /// No ring could be made.
-    forbidden: bool,
     readers: usize,
     writers: usize,
-    /// Batches of writes that are waited for by threads of their own.
+    /// Batches of writes that are late.
     late_writes: usize,
 }
 
@@ -171,19 +188,9 @@ impl Rings {
         }
     }
 
-    /// A ring without work; `None` when there is none and none can be made.
-    fn take(&self, file: &Arc<File>) -> Option<Ring> {
-        let mut stock = self.lock();
-        if stock.forbidden {
-            return None;
-        }
-        match stock.idle.pop() {
-            Some(ring) => Some(ring),
-            None => {
-                drop(stock);
-                Ring::new(Arc::clone(file)).ok()
-            }
-        }
+    /// A ring without work; `None` where the host gave fewer than may be used at a time.
+    fn take(&self) -> Option<Ring> {
+        self.lock().idle.pop()
     }
 
     fn give_back(&self, ring: Ring) {
@@ -198,24 +205,57 @@ struct Permit {
     late: bool,
 }
 
-impl Permit {
-    /// Has a thread wait for what is left of the ring's batch.
-    fn abandon(mut self, mut ring: Ring) {
-        self.late = true;
-        if self.direction == Direction::Write {
-            self.rings.lock().late_writes += 1;
-        }
-        let spawned = std::thread::Builder::new()
+/// A batch that was not done in time. Its permit is dropped when it is.
+struct LateBatch {
+    permit: Permit,
+    ring: Ring,
+}
+
+/// The thread that waits for late batches. It ends when this is dropped, and none is left.
+struct Late(Sender<LateBatch>);
+
+impl Late {
+    fn start(enter: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel();
+        std::thread::Builder::new()
             .name("spill-late".to_owned())
             .spawn(move || {
-                ring.finish();
-                self.rings.give_back(ring);
-            });
-        if let Err(error) = spawned {
-            // Then this thread has waited for the ring when it was dropped.
-            tracing::warn!(
-                "a slow spill disk held up its caller: no thread to wait for it: {error}"
-            );
+                enter();
+                wait_for_late(&receiver);
+            })?;
+        Ok(Late(sender))
+    }
+
+    fn wait_for(&self, mut permit: Permit, ring: Ring) {
+        permit.late = true;
+        if permit.direction == Direction::Write {
+            permit.rings.lock().late_writes += 1;
+        }
+        // If the thread is gone, dropping the ring waits for it.
+        let _ = self.0.send(LateBatch { permit, ring });
+    }
+}
+
+/// Waits for late batches, all side by side.
+fn wait_for_late(receiver: &Receiver<LateBatch>) {
+    let mut late: Vec<LateBatch> = Vec::new();
+    loop {
+        let next = if late.is_empty() {
+            receiver.recv().map_err(|_| TryRecvError::Disconnected)
+        } else {
+            receiver.try_recv()
+        };
+        match next {
+            Ok(batch) => late.push(batch),
+            Err(TryRecvError::Disconnected) if late.is_empty() => return,
+            Err(_) => {}
+        }
+        for mut batch in std::mem::take(&mut late) {
+            if batch.ring.finish_within(LOOK) {
+                batch.permit.rings.give_back(batch.ring);
+            } else {
+                late.push(batch);
+            }
         }
     }
 }

@@ -40,8 +40,8 @@ fn later() -> Instant {
 
 /// The medium on a pipe's end; `None` where io_uring is forbidden, for then nothing is ever late.
 fn on_pipe(end: impl Into<OwnedFd>) -> Option<FileMedium> {
-    let medium = FileMedium::new(File::from(end.into()), false);
-    let forbidden = medium.rings.lock().forbidden;
+    let medium = FileMedium::new(File::from(end.into()), false, || ()).expect("a thread");
+    let forbidden = medium.rings.lock().idle.is_empty();
     (!forbidden).then_some(medium)
 }
 
@@ -49,8 +49,11 @@ fn on_pipe(end: impl Into<OwnedFd>) -> Option<FileMedium> {
 fn what_was_written_is_read_in_any_number_of_transfers() {
     let file = tempfile::tempfile().expect("a file");
     for plain in [false, true] {
-        let medium = FileMedium::new(file.try_clone().expect("a copy"), false);
-        medium.rings.lock().forbidden |= plain;
+        let medium = FileMedium::new(file.try_clone().expect("a copy"), false, || ());
+        let medium = medium.expect("a thread");
+        if plain {
+            medium.rings.lock().idle.clear();
+        }
         // More than a ring takes at a time.
         let offsets: Vec<u64> = (0..150).map(|at| at * 2 * BLOCK as u64).collect();
         let (mut writes, _) = batch(Direction::Write, &offsets);
@@ -76,7 +79,7 @@ fn what_was_written_is_read_in_any_number_of_transfers() {
 fn what_is_not_in_the_file_is_an_error_of_its_transfer_alone() {
     let file = tempfile::tempfile().expect("a file");
     file.set_len(BLOCK as u64 + 100).expect("a size");
-    let medium = FileMedium::new(file, false);
+    let medium = FileMedium::new(file, false, || ()).expect("a thread");
     let (reads, _) = batch(Direction::Read, &[0, BLOCK as u64, 1 << 30]);
     let done = medium.run(reads, later()).expect("in time");
     let kinds: Vec<_> = done

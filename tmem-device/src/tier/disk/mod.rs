@@ -93,7 +93,16 @@ impl DiskTier {
     /// # Errors
     /// It cannot be used, or holds what is not ours to overwrite: see [`OpenError`].
     pub fn open(config: &DiskConfig) -> Result<Self, OpenError> {
-        let (medium, count) = open::open(config)?;
+        Self::open_with(config, || ())
+    }
+
+    /// As [`DiskTier::open`]; the one thread that this starts, which waits for transfers that take too long, calls `enter` first.
+    /// No other is started later, and no ring is made.
+    pub fn open_with(
+        config: &DiskConfig,
+        enter: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        let (medium, count) = open::open(config, enter)?;
         Ok(Self::on(Box::new(medium), count, config))
     }
 

@@ -119,8 +119,12 @@ pub enum OpenError {
     },
 }
 
-/// Opens and locks what the configuration names; the medium and how many segments it has.
-pub(super) fn open(config: &DiskConfig) -> Result<(FileMedium, u32), OpenError> {
+/// Opens and locks what the configuration names; the medium and how many segments it has. The medium's thread calls `enter`
+/// first.
+pub(super) fn open(
+    config: &DiskConfig,
+    enter: impl FnOnce() + Send + 'static,
+) -> Result<(FileMedium, u32), OpenError> {
     if config.size < MIN_SIZE {
         return Err(OpenError::TooSmall { size: config.size });
     }
@@ -170,7 +174,8 @@ pub(super) fn open(config: &DiskConfig) -> Result<(FileMedium, u32), OpenError> 
     }
     direct_or_not(&file, path, || mark(&file)).map_err(medium)?;
     let count = segments::count(config.size);
-    Ok((FileMedium::new(file, regular), count))
+    let medium = FileMedium::new(file, regular, enter).map_err(medium)?;
+    Ok((medium, count))
 }
 
 /// Whether it is a regular file, else a block device.

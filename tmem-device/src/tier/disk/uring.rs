@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use io_uring::register::Restriction;
 use io_uring::{IoUring, opcode, types};
 
 use super::medium::{Batch, Direction, TimedOut};
@@ -36,7 +37,17 @@ pub(super) struct Ring {
 impl Ring {
     /// Sets the ring up; an error when the host does not permit one.
     pub fn new(file: Arc<File>) -> io::Result<Self> {
-        let ring = IoUring::builder().dontfork().build(ENTRIES as u32)?;
+        let ring = IoUring::builder()
+            .dontfork()
+            .setup_r_disabled()
+            .build(ENTRIES as u32)?;
+        // System call filters do not see what a ring is asked for.
+        let mut allowed = [
+            Restriction::sqe_op(opcode::Read::CODE),
+            Restriction::sqe_op(opcode::Write::CODE),
+        ];
+        ring.submitter().register_restrictions(&mut allowed)?;
+        ring.submitter().register_enable_rings()?;
         if !ring.params().is_feature_ext_arg() {
             // Without it there is no waiting for a limited time.
             return Err(io::ErrorKind::Unsupported.into());
@@ -73,14 +84,23 @@ impl Ring {
     }
 
     /// Waits until the kernel is done with the batch, however long that takes.
-    pub fn finish(&mut self) {
-        while self.in_flight > 0 {
-            self.wait(None);
+    fn finish(&mut self) {
+        while !self.finish_within(Duration::MAX) {}
+    }
+
+    /// Waits until the kernel is done with the batch, or something of it, for about `limit`; whether it is done with all.
+    pub fn finish_within(&mut self, limit: Duration) -> bool {
+        // What would have to be tried again is not.
+        self.waiting.clear();
+        if self.in_flight > 0 {
+            self.wait((limit != Duration::MAX).then_some(limit));
             self.reap();
-            // What would have to be tried again is not.
             self.waiting.clear();
         }
-        self.batch = None;
+        if self.in_flight == 0 {
+            self.batch = None;
+        }
+        self.in_flight == 0
     }
 
     /// Hands over transfers while there is room.

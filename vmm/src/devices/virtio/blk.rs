@@ -4,9 +4,9 @@
 //! The guest's data moves between disk and guest memory in place; only buffers that direct I/O
 //! cannot address are copied.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 
 use serde::Serialize;
 use virtio_bindings::bindings::virtio_blk::{
@@ -20,8 +20,11 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::QueueT;
 use vm_memory::GuestAddressSpace;
 
+use super::worker::WorkerThread;
 use super::{ActivateError, Activation, VirtioDevice};
+use crate::confine::Thread;
 use crate::disk::engine::{self, Engine};
+use crate::disk::plain::PlainEngine;
 use crate::disk::{Disk, DiskError, DiskOptions, HostCounters, SECTOR};
 use request::{Kind, Request};
 use worker::{Setup, Stop, Worker};
@@ -92,16 +95,12 @@ pub struct Blk {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
+    thread: WorkerThread<Box<dyn Engine>>,
     /// The way to the disk, while no worker has it.
     engine: Option<Box<dyn Engine>>,
-    running: Option<Running>,
-}
-
-struct Running {
-    stop: Arc<Stop>,
-    thread: JoinHandle<Box<dyn Engine>>,
+    /// The way to stop the worker, while there is one.
+    running: Option<Arc<Stop>>,
 }
 
 impl Blk {
@@ -110,19 +109,23 @@ impl Blk {
     pub fn open(id: &str, options: &DiskOptions) -> Result<Blk, DiskError> {
         let disk = Arc::new(Disk::open(options)?);
         let engine = engine::choose(&disk, id);
-        Ok(Blk::with_engine(id, disk, engine))
+        Blk::with_engine(id, disk, engine).map_err(|source| DiskError::Thread {
+            path: options.path.clone(),
+            source,
+        })
     }
 
-    fn with_engine(id: &str, disk: Arc<Disk>, engine: Box<dyn Engine>) -> Blk {
-        Blk {
+    fn with_engine(id: &str, disk: Arc<Disk>, engine: Box<dyn Engine>) -> io::Result<Blk> {
+        Ok(Blk {
             id: id.to_owned(),
             disk,
             counters: Arc::default(),
             state: Mutex::new(State {
+                thread: WorkerThread::start(format!("blk-{id}"), Thread::Disk)?,
                 engine: Some(engine),
                 running: None,
             }),
-        }
+        })
     }
 
     /// What was done on the disk so far. A request that the guest knows to be complete is counted.
@@ -148,7 +151,7 @@ impl Blk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every state is a valid one: a lost engine is replaced.
+        // Every state is a valid one: an engine that was lost with its worker is replaced.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -205,11 +208,12 @@ impl VirtioDevice for Blk {
         queue.set_event_idx(features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0);
 
         let mut state = self.state();
+        let stop = Arc::new(Stop::new()?);
+        // A vCPU's thread cannot set up a ring in place of one that was lost.
         let engine = state
             .engine
             .take()
-            .unwrap_or_else(|| engine::choose(&self.disk, &self.id));
-        let stop = Arc::new(Stop::new()?);
+            .unwrap_or_else(|| Box::new(PlainEngine::new(Arc::clone(&self.disk))));
         let setup = Setup {
             id: self.id.clone(),
             disk: Arc::clone(&self.disk),
@@ -224,18 +228,19 @@ impl VirtioDevice for Blk {
                 && features & (1 << VIRTIO_BLK_F_FLUSH) == 0,
         };
         let worker = Worker::new(setup, engine)?;
-        let thread = thread::Builder::new()
-            .name(format!("blk-{}", self.id))
-            .spawn(|| worker.run())?;
-        state.running = Some(Running { stop, thread });
+        state.thread.run(|| worker.run());
+        state.running = Some(stop);
         Ok(())
     }
 
     fn reset(&self) {
         let mut state = self.state();
-        if let Some(Running { stop, thread }) = state.running.take() {
+        if let Some(stop) = state.running.take() {
             stop.stop();
-            state.engine = thread.join().ok();
+            state.engine = state.thread.wait();
+            if state.engine.is_none() {
+                tracing::error!("disk {}: its worker panicked", self.id);
+            }
         }
     }
 }

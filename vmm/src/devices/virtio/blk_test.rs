@@ -107,7 +107,7 @@ fn open(path: &Path, cache: Cache, readonly: bool, engine: EngineKind) -> Blk {
         EngineKind::Plain => Box::new(PlainEngine::new(Arc::clone(&disk))),
         EngineKind::Uring => Box::new(UringEngine::new(Arc::clone(&disk)).expect("a ring")),
     };
-    Blk::with_engine("vda", disk, engine)
+    Blk::with_engine("vda", disk, engine).expect("a thread")
 }
 
 fn guest() -> Memory {

@@ -8,6 +8,7 @@ pub mod blk;
 pub mod mmio;
 mod polling;
 pub mod tmem;
+mod worker;
 
 use std::sync::Arc;
 

@@ -5,11 +5,12 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
+use event_manager::{
+    EventManager, EventOps, Events, MutEventSubscriber, SubscriberId, SubscriberOps,
+};
 use tmem_device::device::{
     DeviceConfig, DeviceError, NewDeviceError, Signal, TmemDevice, TmemStats,
 };
@@ -23,7 +24,9 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::polling::Polling;
+use super::worker::WorkerThread;
 use super::{ActivateError, Activation, Interrupt, Memory, VirtioDevice};
+use crate::confine::Thread;
 
 type Device = TmemDevice<Memory>;
 
@@ -48,38 +51,62 @@ pub struct TmemConfig {
 pub struct SpillConfig {
     /// The file or block device.
     pub disk: DiskConfig,
-    /// Bytes of swapped pages that may be in memory alone; without, a quarter of the pool's size.
+    /// Bytes of swapped pages that may be in memory alone; without, half of the pool's size.
     pub dirty: Option<u64>,
     /// Whether page cache is spilled too.
     pub ephemeral: bool,
 }
 
+/// Why a virtio-tmem device could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum NewTmemError {
+    /// The pool takes no other guest.
+    #[error(transparent)]
+    Device(#[from] NewDeviceError),
+    /// The host refused a thread.
+    #[error("the host refuses a thread for virtio-tmem: {0}")]
+    Thread(#[from] io::Error),
+}
+
 /// A virtio-tmem device.
 pub struct Tmem {
     device: Arc<Device>,
-    poll: Option<Duration>,
+    polling: Polling,
     queue_sizes: [u16; wire::NR_QUEUES],
     /// The way to the driver while the device is active; vCPUs read it in every get's exit.
     interrupt: RwLock<Option<Arc<dyn Interrupt>>>,
-    worker: Mutex<Option<Worker>>,
+    worker: Mutex<Worker>,
 }
 
 /// The thread that serves the put queue and offers of event buffers.
 struct Worker {
-    stop: EventFd,
-    thread: JoinHandle<()>,
+    thread: WorkerThread<()>,
+    /// The way to stop it, while it serves.
+    stop: Option<EventFd>,
 }
 
 impl Tmem {
     /// A device for a new guest of `pool`, whose size is not looked at again.
-    pub fn new(pool: Arc<HostPool>, config: &TmemConfig) -> Result<Self, NewDeviceError> {
+    pub fn new(pool: Arc<HostPool>, config: &TmemConfig) -> Result<Self, NewTmemError> {
         Ok(Tmem {
             device: Arc::new(TmemDevice::new(pool, config.device)?),
-            poll: config.poll,
+            polling: Polling::new(config.poll),
             queue_sizes: Device::queue_sizes(),
             interrupt: RwLock::new(None),
-            worker: Mutex::new(None),
+            worker: Mutex::new(Worker {
+                thread: WorkerThread::start(
+                    "virtio-tmem".to_owned(),
+                    Thread::Tmem {
+                        spills: config.spill.is_some(),
+                    },
+                )?,
+                stop: None,
+            }),
         })
+    }
+
+    fn worker(&self) -> MutexGuard<'_, Worker> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The device's figures and its pool's.
@@ -129,18 +156,21 @@ impl VirtioDevice for Tmem {
             put: doorbells.swap_remove(usize::from(wire::QUEUE_PUT)),
             stop: stop.try_clone()?,
             stopped: false,
-            polling: Polling::new(self.poll),
+            polling: self.polling,
             awake: false,
             served: Instant::now(),
         };
-        let thread = match service.spawn() {
-            Ok(thread) => thread,
+        let served = match service.manager() {
+            Ok((manager, id)) => move || serve(manager, id),
             Err(error) => {
                 self.device.reset();
                 return Err(error.into());
             }
         };
-        *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(Worker { stop, thread });
+        let mut worker = self.worker();
+        worker.thread.run(served);
+        worker.stop = Some(stop);
+        drop(worker);
         *self
             .interrupt
             .write()
@@ -153,18 +183,15 @@ impl VirtioDevice for Tmem {
             .interrupt
             .write()
             .unwrap_or_else(PoisonError::into_inner) = None;
-        let worker = self
-            .worker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(Worker { stop, thread }) = worker {
+        let mut worker = self.worker();
+        if let Some(stop) = worker.stop.take() {
             // Written once, so the counter cannot overflow.
             let _ = stop.write(1);
-            if thread.join().is_err() {
+            if worker.thread.wait().is_none() {
                 tracing::error!("the virtio-tmem worker panicked");
             }
         }
+        drop(worker);
         self.device.reset();
     }
 
@@ -230,32 +257,34 @@ const PUT: u32 = 0;
 const EVENT: u32 = 1;
 const STOP: u32 = 2;
 
+/// Serves doorbells until the service is stopped.
+fn serve(mut manager: EventManager<Service>, id: SubscriberId) {
+    let mut timeout = FOREVER;
+    loop {
+        if let Err(error) = manager.run_with_timeout(timeout) {
+            tracing::error!(?error, "the virtio-tmem worker cannot wait for doorbells");
+            return;
+        }
+        let Ok(service) = manager.subscriber_mut(id) else {
+            return;
+        };
+        if service.stopped {
+            return;
+        }
+        if service.awake {
+            service.look();
+        }
+        // Between any two polls the other doorbells and the stop have their turn.
+        timeout = if service.awake { 0 } else { FOREVER };
+    }
+}
+
 impl Service {
-    fn spawn(self) -> io::Result<JoinHandle<()>> {
+    /// What waits for the doorbells.
+    fn manager(self) -> io::Result<(EventManager<Service>, SubscriberId)> {
         let mut manager = EventManager::<Service>::new().map_err(io::Error::other)?;
         let id = manager.add_subscriber(self);
-        thread::Builder::new()
-            .name("virtio-tmem".into())
-            .spawn(move || {
-                let mut timeout = FOREVER;
-                loop {
-                    if let Err(error) = manager.run_with_timeout(timeout) {
-                        tracing::error!(?error, "the virtio-tmem worker cannot wait for doorbells");
-                        return;
-                    }
-                    let Ok(service) = manager.subscriber_mut(id) else {
-                        return;
-                    };
-                    if service.stopped {
-                        return;
-                    }
-                    if service.awake {
-                        service.look();
-                    }
-                    // Between any two polls the other doorbells and the stop have their turn.
-                    timeout = if service.awake { 0 } else { FOREVER };
-                }
-            })
+        Ok((manager, id))
     }
 
     /// The put queue's doorbell rang.

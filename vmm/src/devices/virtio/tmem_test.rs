@@ -1,6 +1,7 @@
 //! The worker against a driver that rings only when it must.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::thread;
 
 use tmem_device::pool::PoolConfig;
 use virtio_queue::QueueT;

@@ -1,0 +1,261 @@
+//! Which thread does what: the only place to change when one is added, or does something new.
+//!
+//! The lists say what the threads were seen to do, and why. A call that is missing ends the process in the
+//! end-to-end tests, which all run confined; to find it, `--confinement log` and the kernel's log.
+
+use std::fmt;
+
+use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
+
+/// A kind of thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thread {
+    /// The one that started the others, from the guest's first instruction on.
+    Main,
+    /// Waits for signals.
+    Signals,
+    /// Carries standard input to the serial port.
+    SerialInput,
+    /// Runs a vCPU, and what its exits ask of devices.
+    Vcpu {
+        /// The guest may have counters written down ([`crate::devices::mark`]).
+        marks: bool,
+        /// The pool spills, and a get may ask its disk.
+        spills: bool,
+    },
+    /// Serves a virtio-blk device.
+    Disk,
+    /// Serves the put queue of a virtio-tmem device.
+    Tmem {
+        /// The pool spills, and a get may ask its disk.
+        spills: bool,
+    },
+    /// Governs the pool's size.
+    Governor,
+    /// Writes what the pool spills.
+    Spill,
+    /// Waits for transfers of the disk spilled to that take too long.
+    SpillLate,
+}
+
+/// A system call that is allowed: with any arguments, or if the rule matches them.
+pub(super) struct Call {
+    pub number: i64,
+    pub rule: Option<SeccompRule>,
+}
+
+/// `_IO(KVMIO, 0x80)`.
+const KVM_RUN: u64 = 0xae80;
+
+/// What every thread does: memory, locks, time, files that are open, its own end.
+const COMMON: &[i64] = &[
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    // The keys of hash tables.
+    libc::SYS_getrandom,
+    libc::SYS_madvise,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_read,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_yield,
+    // A thread of Rust's gives its signal stack back when it ends.
+    libc::SYS_sigaltstack,
+    libc::SYS_write,
+];
+
+/// Reading from the disk spilled to; the latter where the host forbids io_uring. Its rings are restricted to reads and writes of
+/// disks. Whoever has the pool last empties the file.
+const READ_SPILLED: &[i64] = &[
+    libc::SYS_io_uring_enter,
+    libc::SYS_pread64,
+    libc::SYS_ftruncate,
+];
+
+/// Reading files of the kernel's.
+const READ_FILES: &[i64] = &[
+    libc::SYS_fstat,
+    libc::SYS_lseek,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+];
+
+impl Thread {
+    /// All kinds.
+    pub const ALL: [Thread; 13] = [
+        Thread::Main,
+        Thread::Signals,
+        Thread::SerialInput,
+        Thread::vcpu(false, false),
+        Thread::vcpu(false, true),
+        Thread::vcpu(true, false),
+        Thread::vcpu(true, true),
+        Thread::Disk,
+        Thread::Tmem { spills: false },
+        Thread::Tmem { spills: true },
+        Thread::Governor,
+        Thread::Spill,
+        Thread::SpillLate,
+    ];
+
+    const fn vcpu(marks: bool, spills: bool) -> Self {
+        Thread::Vcpu { marks, spills }
+    }
+
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Thread::Main => "main",
+            Thread::Signals => "signals",
+            Thread::SerialInput => "serial-input",
+            Thread::Vcpu { .. } => "vcpu",
+            Thread::Disk => "disk",
+            Thread::Tmem { .. } => "virtio-tmem",
+            Thread::Governor => "governor",
+            Thread::Spill => "tmem-writer",
+            Thread::SpillLate => "spill-late",
+        }
+    }
+
+    /// Files, and directories with all below them, that it reads after the guest has started.
+    pub(super) fn reads(self) -> &'static [&'static str] {
+        match self {
+            // A mark's figures: of the process, its cgroup, its disks.
+            Thread::Vcpu { marks: true, .. } => &[
+                "/proc/self",
+                "/sys/fs/cgroup",
+                "/sys/dev/block",
+                "/sys/devices",
+            ],
+            Thread::Governor => &["/proc/meminfo", "/proc/pressure", "/sys/fs/cgroup"],
+            _ => &[],
+        }
+    }
+
+    /// System calls among its [`Self::calls`] that fail with EACCES instead of ending the process: the C library makes them by itself, and
+    /// does without. Its malloc asks /proc whether memory is overcommitted before it gives some of a thread's back.
+    pub(super) fn refused(self) -> &'static [i64] {
+        if self.reads().is_empty() {
+            &[libc::SYS_openat]
+        } else {
+            &[]
+        }
+    }
+
+    /// System calls that it makes.
+    pub(super) fn calls(self) -> Vec<Call> {
+        let mut calls: Vec<_> = COMMON.iter().map(|&number| any(number)).collect();
+        // Memory, but none that could be executed.
+        calls.push(unless(libc::SYS_mmap, 2, libc::PROT_EXEC as u64));
+        calls.push(unless(libc::SYS_mprotect, 2, libc::PROT_EXEC as u64));
+        let own: &[i64] = match self {
+            // Stops the vCPUs, joins all threads, restores the terminal.
+            Thread::Main => {
+                calls.push(only(libc::SYS_ioctl, 1, libc::TCSETS));
+                &[
+                    // Empties the file spilled to.
+                    libc::SYS_ftruncate,
+                    libc::SYS_getpid,
+                    libc::SYS_poll,
+                    // The handler of signals, and the one that ends their thread.
+                    libc::SYS_sendto,
+                    libc::SYS_shutdown,
+                    libc::SYS_tgkill,
+                ]
+            }
+            Thread::Signals => &[libc::SYS_poll, libc::SYS_recvfrom, libc::SYS_sendto],
+            Thread::SerialInput => {
+                calls.push(only(libc::SYS_ioctl, 1, libc::TCGETS));
+                &[libc::SYS_poll]
+            }
+            Thread::Vcpu { marks, spills } => {
+                calls.push(only(libc::SYS_ioctl, 1, KVM_RUN));
+                // A device that its driver starts gets copies of its doorbells.
+                calls.push(only(libc::SYS_fcntl, 1, libc::F_DUPFD_CLOEXEC as u64));
+                if marks {
+                    calls.extend(read_files());
+                    calls.push(any(libc::SYS_pread64));
+                }
+                if spills {
+                    calls.extend(READ_SPILLED.iter().map(|&number| any(number)));
+                }
+                &[
+                    libc::SYS_epoll_create1,
+                    libc::SYS_epoll_ctl,
+                    libc::SYS_eventfd2,
+                ]
+            }
+            // The last three where the host forbids io_uring.
+            Thread::Disk => &[
+                libc::SYS_epoll_wait,
+                libc::SYS_io_uring_enter,
+                libc::SYS_fdatasync,
+                libc::SYS_preadv,
+                libc::SYS_pwritev2,
+            ],
+            Thread::Tmem { spills } => {
+                if spills {
+                    calls.extend(READ_SPILLED.iter().map(|&number| any(number)));
+                }
+                &[libc::SYS_epoll_ctl, libc::SYS_epoll_wait]
+            }
+            Thread::Governor => {
+                calls.extend(read_files());
+                &[libc::SYS_mincore, libc::SYS_poll, libc::SYS_ppoll]
+            }
+            // Cleaning reads what it writes elsewhere.
+            Thread::Spill => {
+                calls.extend(READ_SPILLED.iter().map(|&number| any(number)));
+                &[libc::SYS_fallocate, libc::SYS_pwrite64]
+            }
+            Thread::SpillLate => READ_SPILLED,
+        };
+        calls.extend(own.iter().chain(self.refused()).map(|&number| any(number)));
+        calls
+    }
+}
+
+impl fmt::Display for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// With any arguments.
+fn any(number: i64) -> Call {
+    Call { number, rule: None }
+}
+
+/// Only when the argument is that value.
+fn only(number: i64, argument: u8, value: u64) -> Call {
+    with(number, argument, SeccompCmpOp::Eq, value)
+}
+
+/// Only when the argument has none of these bits.
+fn unless(number: i64, argument: u8, bits: u64) -> Call {
+    with(number, argument, SeccompCmpOp::MaskedEq(bits), 0)
+}
+
+fn with(number: i64, argument: u8, operator: SeccompCmpOp, value: u64) -> Call {
+    let rule = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+        .and_then(|condition| SeccompRule::new(vec![condition]))
+        .expect("an argument that there is, and a condition");
+    Call {
+        number,
+        rule: Some(rule),
+    }
+}
+
+/// Opening files to read them, and that.
+fn read_files() -> impl Iterator<Item = Call> {
+    let writable = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT) as u64;
+    let open = unless(libc::SYS_openat, 2, writable);
+    READ_FILES.iter().map(|&number| any(number)).chain([open])
+}
