@@ -332,7 +332,7 @@ static int vtmem_invalidate(struct address_space *mapping, pgoff_t start,
 				     pgoff_t))(mapping, start, end);
 	if (ret && !vtmem_left_out("invalidate-failed"))
 		vtmem_cc_distrust(inode);
-	if (!vtmem_left_out("invalidate"))
+	if (!vtmem_left_out("invalidate") && !vtmem_left_out("direct"))
 		vtmem_cc_flush_pages(inode, start,
 				     end - start == ULONG_MAX ?
 					     U64_MAX :

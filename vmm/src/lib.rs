@@ -15,3 +15,4 @@ pub mod host_memory;
 pub mod hypervisor;
 pub mod lab;
 pub mod machine;
+pub mod torture;
