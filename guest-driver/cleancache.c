@@ -250,16 +250,18 @@ void vtmem_cc_ahead_fetched(struct inode *inode, pgoff_t index, unsigned int nr)
 }
 
 /*
- * Is the folio what a read from the disk would return? Besides the obvious: a folio
- * whose writeback failed is clean but PG_error; direct I/O changes the disk without
- * the folio; and where invalidating pages failed, they may be older than the disk.
+ * Is the folio what a read from the disk would return? Besides the obvious: direct I/O
+ * changes the disk without the folio; and where writeback or invalidating pages failed,
+ * they may be newer or older than the disk.
  */
 static bool vtmem_cc_may_put(struct vtmem_mount *m, struct inode *inode,
 			     struct folio *folio)
 {
 	return vtmem_cc_inode_fits(inode) && folio_test_uptodate(folio) &&
 	       !folio_test_dirty(folio) && !folio_test_writeback(folio) &&
-	       !folio_test_error(folio) && !atomic_read(&inode->i_dio_count) &&
+	       !folio_test_error(folio) &&
+	       (!atomic_read(&inode->i_dio_count) ||
+		vtmem_left_out("direct-count")) &&
 	       !(READ_ONCE(inode->i_state) & (I_FREEING | I_WILL_FREE)) &&
 	       folio_pos(folio) < i_size_read(inode) &&
 	       !vtmem_cc_distrusted(m, inode);
@@ -328,14 +330,18 @@ void vtmem_cc_remove(struct folio *folio, void *shadow)
 	m = vtmem_mount_ready(inode->i_sb);
 	if (m) {
 		key = vtmem_cc_key(m, inode, folio->index);
-		if (folio_test_large(folio))
-			vtmem_cc_flush_present(VTMEM_OP_FLUSH_RANGE, &key,
-					       folio_nr_pages(folio));
-		else if (!shadow || !vtmem_cc_may_put(m, inode, folio) ||
-			 !vtmem_presence_fits(key.index) ||
-			 !vtmem_cc_admits(&key, folio) ||
-			 !vtmem_cc_put(m, &key, folio_page(folio, 0)))
+		if (folio_test_large(folio)) {
+			if (!vtmem_left_out("remove-large"))
+				vtmem_cc_flush_present(VTMEM_OP_FLUSH_RANGE,
+						       &key,
+						       folio_nr_pages(folio));
+		} else if ((!shadow || !vtmem_cc_may_put(m, inode, folio) ||
+			    !vtmem_presence_fits(key.index) ||
+			    !vtmem_cc_admits(&key, folio) ||
+			    !vtmem_cc_put(m, &key, folio_page(folio, 0))) &&
+			   !vtmem_left_out("remove")) {
 			vtmem_cc_flush_present(VTMEM_OP_FLUSH_PAGE, &key, 1);
+		}
 	}
 	rcu_read_unlock();
 }
@@ -386,6 +392,23 @@ void vtmem_cc_distrust(struct inode *inode)
 		set_bit(bit, map);
 	}
 	rcu_read_unlock();
+}
+
+/* Puts hold the i_pages lock from before they look until they are staged. Any context. */
+void vtmem_cc_wait_for_puts(struct inode *inode)
+{
+	unsigned long flags;
+
+	xa_lock_irqsave(&inode->i_mapping->i_pages, flags);
+	xa_unlock_irqrestore(&inode->i_mapping->i_pages, flags);
+}
+
+/* The same, and forget those that were put. Any context, i_pages lock not held. */
+void vtmem_cc_give_up(struct inode *inode)
+{
+	vtmem_cc_distrust(inode);
+	vtmem_cc_wait_for_puts(inode);
+	vtmem_cc_flush_inode(inode);
 }
 
 /* Pools are made only when all hooks are attached. */

@@ -230,17 +230,27 @@ void vtmem_mount_offer(struct super_block *sb)
 }
 
 /*
- * The device was changed behind the file systems on it: forget all. The pools are out
- * of use when this returns. Any process context; may not sleep.
+ * The device is changed behind the file systems on it: forget all. The pools are out
+ * of use when this returns. @again: new ones are made; else not before somebody asks for
+ * it in the mounts file. Any process context; may not sleep.
  */
-void vtmem_mount_retire_bdev(struct block_device *bdev)
+void vtmem_mount_retire_bdev(struct block_device *bdev, bool again)
 {
 	struct vtmem_mount *m;
 	unsigned long flags;
 
 	spin_lock_irqsave(&vtmem_mounts_lock, flags);
 	list_for_each_entry(m, &vtmem_mounts_list, list) {
-		if (m->sb->s_bdev != bdev || m->state != VTMEM_MOUNT_READY)
+		if (m->sb->s_bdev != bdev || m->state == VTMEM_MOUNT_DYING)
+			continue;
+		if (!again && m->wanted) {
+			m->wanted = false;
+			pr_notice("%s was written to below its file system, whose pages are no longer kept\n",
+				  m->id);
+			if (m->state == VTMEM_MOUNT_PENDING)
+				m->state = VTMEM_MOUNT_OFF;
+		}
+		if (m->state != VTMEM_MOUNT_READY)
 			continue;
 		m->state = VTMEM_MOUNT_RETIRED;
 		queue_work(vtmem_mounts_vt->wq, &m->work);

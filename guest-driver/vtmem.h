@@ -57,6 +57,17 @@
 /* Pages fetched with one that is read alone: together, a window of the usual size. */
 #define VTMEM_AHEAD		31
 
+/*
+ * To show that each thing that keeps the host's copies coherent is needed, and that
+ * `vtmem torture` would find it missing: make VTMEM_MUTATE=NAME builds a module, good
+ * for nothing else, that leaves one out. Known to the compiler.
+ */
+#ifdef VTMEM_MUTATE
+#define vtmem_left_out(name)	(!strcmp(name, VTMEM_MUTATE))
+#else
+#define vtmem_left_out(name)	false
+#endif
+
 struct vtmem_swap;
 
 struct vtmem_key {
@@ -216,6 +227,8 @@ void vtmem_cc_remove(struct folio *folio, void *shadow);
 void vtmem_cc_flush_pages(struct inode *inode, pgoff_t index, u64 nr);
 void vtmem_cc_flush_inode(struct inode *inode);
 void vtmem_cc_distrust(struct inode *inode);
+void vtmem_cc_wait_for_puts(struct inode *inode);
+void vtmem_cc_give_up(struct inode *inode);
 
 /* presence.c: any context */
 bool vtmem_presence_fits(u64 index);
@@ -271,7 +284,7 @@ void vtmem_mounts_exit(void);
 struct vtmem_mount *vtmem_mount_ready(struct super_block *sb);
 struct vtmem_mount *vtmem_mount_known(struct super_block *sb);
 void vtmem_mount_offer(struct super_block *sb);
-void vtmem_mount_retire_bdev(struct block_device *bdev);
+void vtmem_mount_retire_bdev(struct block_device *bdev, bool again);
 void vtmem_mount_shutdown(struct super_block *sb);
 void vtmem_mount_forget(struct super_block *sb);
 void vtmem_mounts_debugfs(struct dentry *dir);

@@ -21,13 +21,13 @@
  *   evict                         a deleted inode
  *   generic_shutdown_super        unmount
  *   invalidate_bdev               BLKFLSBUF, remount, a changed medium
+ *   blkdev_write_iter             somebody writes to the disk below a file system
  *   ext4_move_extents             defragmentation swaps blocks of two files
- *   replace_page_cache_page,
- *   folio_migrate_mapping,
- *   collapse_file                 another folio takes the place of one in the page
- *                                 cache. The key stays cached, so an old copy in the
- *                                 host could not be read; flushed so that nothing
- *                                 rests on that.
+ *   __filemap_set_wb_err          writeback failed: the disk lacks what is cached
+ *   iomap_swapfile_activate       from now on swap writes to the file's blocks
+ *
+ * No hook where one folio takes the place of another (migration, compaction,
+ * khugepaged): the key stays cached all the time. docs/coherence.md has every way.
  *
  * Direct writes, in order: invalidate_inode_pages2_range() has flushed the range; a page
  * read and reclaimed before inode_dio_begin() may be put after that; from then until
@@ -83,7 +83,7 @@ const unsigned int vtmem_nr_members = ARRAY_SIZE(vtmem_members);
 bool vtmem_compat_fs_known(const char *name)
 {
 	return !strcmp(name, "ext4") || !strcmp(name, "ext3") ||
-	       !strcmp(name, "ext2");
+	       !strcmp(name, "ext2") || !strcmp(name, "xfs");
 }
 
 /*
@@ -280,7 +280,8 @@ static void vtmem_delete_batch(struct pt_regs *regs)
 		(struct folio_batch *)regs_get_kernel_argument(regs, 1);
 	unsigned int i;
 
-	if (!(READ_ONCE(mapping->host->i_state) & I_FREEING))
+	if (!(READ_ONCE(mapping->host->i_state) & I_FREEING) ||
+	    vtmem_left_out("batch"))
 		return;
 	for (i = 0; i < folio_batch_count(fbatch); i++)
 		vtmem_cc_flush_pages(mapping->host, fbatch->folios[i]->index,
@@ -303,7 +304,8 @@ static void vtmem_truncate(struct address_space *mapping, loff_t start,
 	VTMEM_ORIGINAL(VTMEM_HOOK_TRUNCATE,
 		       void (*)(struct address_space *, loff_t,
 				loff_t))(mapping, start, end);
-	if (inode && !(READ_ONCE(inode->i_state) & I_FREEING)) {
+	if (inode && !(READ_ONCE(inode->i_state) & I_FREEING) &&
+	    !vtmem_left_out("truncate")) {
 		if (end == -1)
 			vtmem_cc_flush_pages(inode, first, U64_MAX);
 		else if (end >= start)
@@ -315,8 +317,8 @@ static void vtmem_truncate(struct address_space *mapping, loff_t start,
 
 /*
  * In place of invalidate_inode_pages2_range(); end is inclusive. Process context. A
- * direct write follows, or the file changed on a server. Where a page could not
- * be removed it may stay, and be older than the disk.
+ * direct write follows or is done, or a client of pNFS wrote to the file's blocks.
+ * Where a page could not be removed it may stay, and be older than the disk.
  */
 static int vtmem_invalidate(struct address_space *mapping, pgoff_t start,
 			    pgoff_t end)
@@ -328,11 +330,13 @@ static int vtmem_invalidate(struct address_space *mapping, pgoff_t start,
 	ret = VTMEM_ORIGINAL(VTMEM_HOOK_INVALIDATE,
 			     int (*)(struct address_space *, pgoff_t,
 				     pgoff_t))(mapping, start, end);
-	if (ret)
+	if (ret && !vtmem_left_out("invalidate-failed"))
 		vtmem_cc_distrust(inode);
-	vtmem_cc_flush_pages(inode, start,
-			     end - start == ULONG_MAX ? U64_MAX :
-							(u64)end - start + 1);
+	if (!vtmem_left_out("invalidate") && !vtmem_left_out("direct"))
+		vtmem_cc_flush_pages(inode, start,
+				     end - start == ULONG_MAX ?
+					     U64_MAX :
+					     (u64)end - start + 1);
 	vtmem_hook_exit();
 	return ret;
 }
@@ -353,12 +357,11 @@ static void vtmem_dio_complete(struct pt_regs *regs)
 	if (!(dio->flags & VTMEM_IOMAP_DIO_WRITE))
 		return;
 	inode = dio->iocb->ki_filp->f_mapping->host;
-	xa_lock_irq(&inode->i_mapping->i_pages);
-	xa_unlock_irq(&inode->i_mapping->i_pages);
 	if (dio->error) {
-		vtmem_cc_distrust(inode);
-		vtmem_cc_flush_inode(inode);
-	} else if (dio->size) {
+		if (!vtmem_left_out("direct-error"))
+			vtmem_cc_give_up(inode);
+	} else if (dio->size && !vtmem_left_out("direct")) {
+		vtmem_cc_wait_for_puts(inode);
 		first = dio->iocb->ki_pos >> PAGE_SHIFT;
 		vtmem_cc_flush_pages(inode, first,
 				     ((dio->iocb->ki_pos + dio->size - 1) >>
@@ -375,7 +378,7 @@ static void vtmem_evict(struct pt_regs *regs)
 {
 	struct inode *inode = (struct inode *)regs_get_kernel_argument(regs, 0);
 
-	if (!inode->i_nlink || is_bad_inode(inode))
+	if ((!inode->i_nlink || is_bad_inode(inode)) && !vtmem_left_out("evict"))
 		vtmem_cc_flush_inode(inode);
 }
 
@@ -386,18 +389,35 @@ static void vtmem_evict(struct pt_regs *regs)
 static void vtmem_shutdown_super(struct super_block *sb)
 {
 	vtmem_hook_enter();
-	vtmem_mount_shutdown(sb);
+	if (!vtmem_left_out("unmount"))
+		vtmem_mount_shutdown(sb);
 	VTMEM_ORIGINAL(VTMEM_HOOK_SHUTDOWN_SUPER,
 		       void (*)(struct super_block *))(sb);
-	vtmem_mount_forget(sb);
+	if (!vtmem_left_out("unmount"))
+		vtmem_mount_forget(sb);
 	vtmem_hook_exit();
 }
 
 /* Before invalidate_bdev(). Process context. */
 static void vtmem_invalidate_bdev(struct pt_regs *regs)
 {
-	vtmem_mount_retire_bdev((struct block_device *)
-				regs_get_kernel_argument(regs, 0));
+	if (!vtmem_left_out("bdev"))
+		vtmem_mount_retire_bdev((struct block_device *)
+					regs_get_kernel_argument(regs, 0),
+					true);
+}
+
+/*
+ * Before blkdev_write_iter(). Process context. A repair of a file system that is mounted
+ * read-only, say: its cached pages may then be older than the disk, and stay.
+ */
+static void vtmem_bdev_write(struct pt_regs *regs)
+{
+	struct kiocb *iocb = (struct kiocb *)regs_get_kernel_argument(regs, 0);
+
+	if (!vtmem_left_out("bdev-write"))
+		vtmem_mount_retire_bdev(I_BDEV(iocb->ki_filp->f_mapping->host),
+					false);
 }
 
 /*
@@ -410,47 +430,42 @@ static int vtmem_move_extents(struct file *orig, struct file *donor,
 	int ret;
 
 	vtmem_hook_enter();
-	vtmem_cc_distrust(file_inode(donor));
+	if (!vtmem_left_out("move-extents"))
+		vtmem_cc_distrust(file_inode(donor));
 	ret = VTMEM_ORIGINAL(VTMEM_HOOK_MOVE_EXTENTS,
 			     int (*)(struct file *, struct file *, u64, u64, u64,
 				     u64 *))(orig, donor, orig_blk, donor_blk,
 					     len, moved);
-	vtmem_cc_flush_inode(file_inode(orig));
-	vtmem_cc_flush_inode(file_inode(donor));
+	if (!vtmem_left_out("move-extents")) {
+		vtmem_cc_flush_inode(file_inode(orig));
+		vtmem_cc_give_up(file_inode(donor));
+	}
 	vtmem_hook_exit();
 	return ret;
 }
 
 /*
- * Before one folio replaces another. Process context, the old one locked.
+ * Before __filemap_set_wb_err(). Any context, bios' ends among them. PG_error is no
+ * mark to go by: whoever waits for writeback clears it, and the page stays, clean and
+ * newer than the disk. For most pages this comes before their writeback ends; iomap
+ * unlocks one that it could not map before, so flush as well.
  */
-static void vtmem_replace_page(struct pt_regs *regs)
-{
-	struct folio *old = page_folio((struct page *)
-				       regs_get_kernel_argument(regs, 0));
-
-	vtmem_cc_flush_pages(old->mapping->host, old->index, 1);
-}
-
-static void vtmem_migrate_folio(struct pt_regs *regs)
+static void vtmem_writeback_failed(struct pt_regs *regs)
 {
 	struct address_space *mapping =
 		(struct address_space *)regs_get_kernel_argument(regs, 0);
-	struct folio *folio =
-		(struct folio *)regs_get_kernel_argument(regs, 2);
 
-	/* Not for anonymous memory and the swap cache. */
-	if (mapping && mapping->host)
-		vtmem_cc_flush_pages(mapping->host, folio->index,
-				     folio_nr_pages(folio));
+	if (mapping->host && !vtmem_left_out("writeback-failed"))
+		vtmem_cc_give_up(mapping->host);
 }
 
-static void vtmem_collapse_file(struct pt_regs *regs)
+/* Before iomap_swapfile_activate(). Process context, i_rwsem held. */
+static void vtmem_swapfile(struct pt_regs *regs)
 {
-	struct file *file = (struct file *)regs_get_kernel_argument(regs, 2);
+	struct file *file = (struct file *)regs_get_kernel_argument(regs, 1);
 
-	vtmem_cc_flush_pages(file->f_mapping->host,
-			     regs_get_kernel_argument(regs, 3), HPAGE_PMD_NR);
+	if (!vtmem_left_out("swapfile"))
+		vtmem_cc_give_up(file_inode(file));
 }
 
 struct vtmem_hook vtmem_hooks[] = {
@@ -501,18 +516,17 @@ struct vtmem_hook vtmem_hooks[] = {
 		.entry = vtmem_invalidate_bdev,
 	},
 	{
-		.name = "replace_page_cache_page", .args = "*page *page",
-		.entry = vtmem_replace_page,
+		.name = "blkdev_write_iter", .args = "*kiocb *iov_iter",
+		.entry = vtmem_bdev_write,
 	},
 	{
-		.name = "folio_migrate_mapping",
-		.args = "*address_space *folio *folio 4",
-		.entry = vtmem_migrate_folio,
+		.name = "__filemap_set_wb_err", .args = "*address_space 4",
+		.entry = vtmem_writeback_failed,
 	},
 	{
-		.name = "collapse_file",
-		.args = "*mm_struct 8 *file 8 *collapse_control",
-		.entry = vtmem_collapse_file,
+		.name = "iomap_swapfile_activate",
+		.args = "*swap_info_struct *file * *iomap_ops",
+		.entry = vtmem_swapfile,
 	},
 };
 

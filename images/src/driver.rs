@@ -45,10 +45,11 @@ pub(crate) fn debian_headers(
     Ok(entry.join("usr/src").join(&flavour.name))
 }
 
-/// `virtio_tmem.ko` for this kernel.
+/// `virtio_tmem.ko` for this kernel; with a `mutation`, without what that names.
 pub(crate) fn build(
     cache: &Cache,
     kernel: &Kernel,
+    mutation: Option<&str>,
     progress: &mut dyn Progress,
 ) -> Result<PathBuf> {
     let module = Module {
@@ -56,6 +57,7 @@ pub(crate) fn build(
         name: "virtio_tmem",
         sources: SOURCES,
         step: "building the guest driver",
+        variable: mutation.map(|name| format!("VTMEM_MUTATE={name}")),
     };
     module.build(cache, kernel, progress)
 }

@@ -55,16 +55,32 @@ pub(crate) fn find_work(named: Option<&Path>) -> Result<PathBuf> {
     )))
 }
 
+/// What a guest's image is made from.
+pub(crate) struct Inputs<'a> {
+    pub packages: &'a Packages,
+    pub kernel: &'a Kernel,
+    /// The workloads' program.
+    pub work: &'a Path,
+    /// Modules to load besides those of every guest.
+    pub modules: &'a [String],
+    /// What the driver is to be built without.
+    pub mutation: Option<&'a str>,
+}
+
 pub(crate) fn build(
     cache: &Cache,
     apt: &mut Apt,
-    packages: &Packages,
-    kernel: &Kernel,
-    work: &Path,
+    inputs: &Inputs<'_>,
     progress: &mut dyn Progress,
 ) -> Result<GuestImage> {
+    let &Inputs {
+        packages,
+        kernel,
+        work,
+        ..
+    } = inputs;
     let driver = if driver::has_sources() {
-        Some(driver::build(cache, kernel, progress)?)
+        Some(driver::build(cache, kernel, inputs.mutation, progress)?)
     } else {
         None
     };
@@ -78,6 +94,9 @@ pub(crate) fn build(
     }
     if let Some(driver) = &driver {
         key.add_file("driver", driver)?;
+    }
+    for module in inputs.modules {
+        key.add("module", module);
     }
     let key = key.add_file("work", work)?.finish();
     let entry = cache.entry("guest", &key, progress, |directory, progress| {
@@ -98,8 +117,10 @@ pub(crate) fn build(
             let loader = format!("/{LIBRARY_DIR}/{}", LIBRARIES[0]);
             archive.put(|cpio| cpio.symlink("lib64/ld-linux-x86-64.so.2", &loader))?;
             archive.add_file("bin/vtmem-work", 0o755, work)?;
+            let mut wanted = MODULES.to_vec();
+            wanted.extend(inputs.modules.iter().map(String::as_str));
             let modules = match &kernel.modules {
-                Some(modules) => Modules::open(modules)?.load_order(&MODULES)?,
+                Some(modules) => Modules::open(modules)?.load_order(&wanted)?,
                 None => Vec::new(),
             };
             archive.add_modules(&modules, &[])?;

@@ -21,6 +21,10 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// Take Debian's newest packages instead of those of the last build.
     pub update: bool,
+    /// Modules of the kernel that the guest loads besides those that every guest needs.
+    pub modules: Vec<String>,
+    /// Have the driver built without one of the things that keep it coherent, to see that a test finds that.
+    pub mutation: Option<String>,
 }
 
 /// Builds images, or finds them in the cache.
@@ -60,7 +64,14 @@ impl Images {
             } => kernel::custom(&self.cache, kernel, headers, modules.as_deref(), progress)?,
         };
         let work = guest::find_work(self.options.work.as_deref())?;
-        guest::build(&self.cache, &mut apt, &packages, &kernel, &work, progress)
+        let inputs = guest::Inputs {
+            packages: &packages,
+            kernel: &kernel,
+            work: &work,
+            modules: &self.options.modules,
+            mutation: self.options.mutation.as_deref(),
+        };
+        guest::build(&self.cache, &mut apt, &inputs, progress)
     }
 
     /// The lab's kernel and root file system.

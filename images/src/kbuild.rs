@@ -19,6 +19,8 @@ pub(crate) struct Module<'a> {
     pub sources: &'a [(&'a str, &'a [u8])],
     /// What the user is told meanwhile.
     pub step: &'a str,
+    /// `NAME=VALUE` for make, if the Kbuild file asks for it.
+    pub variable: Option<String>,
 }
 
 impl Module<'_> {
@@ -35,6 +37,9 @@ impl Module<'_> {
             .add("kernel", &kernel.identity);
         for (name, content) in self.sources {
             key.add(name, content);
+        }
+        if let Some(variable) = &self.variable {
+            key.add("variable", variable);
         }
         let key = key.finish();
         let entry = cache.entry(self.kind, &key, progress, |directory, progress| {
@@ -65,7 +70,8 @@ impl Module<'_> {
             make.arg("-C")
                 .arg(&kernel.headers)
                 .arg(format!("M={}", build.display()))
-                .arg(flags);
+                .arg(flags)
+                .args(&self.variable);
             run(make.args(["-j2", "modules"]))?;
             let built = build.join(&file);
             fs::rename(&built, directory.join(&file)).map_err(ImagesError::io("rename", &built))?;

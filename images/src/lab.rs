@@ -37,6 +37,7 @@ const MODULE: Module = Module {
         ("vtmem_lab.c", include_bytes!("../lab/module/vtmem_lab.c")),
     ],
     step: "building the lab's module",
+    variable: None,
 };
 
 /// What a lab boots.

@@ -16,3 +16,4 @@ pub mod host_memory;
 pub mod hypervisor;
 pub mod lab;
 pub mod machine;
+pub mod torture;

@@ -1,5 +1,6 @@
 //! The command line: `--name value` pairs; no crate, for the guest's image stays small.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Options not yet asked for.
@@ -48,6 +49,12 @@ impl Args {
                 .map_err(|_| format!("--{name} {text}: not a valid value"))?;
         }
         Ok(value)
+    }
+
+    /// Takes the option `name`, a path, if it was given.
+    pub fn take_path(&mut self, name: &str) -> Option<PathBuf> {
+        let given = self.pairs.extract_if(.., |(given, _)| given == name);
+        given.last().map(|(_, path)| PathBuf::from(path))
     }
 
     /// To be called last.

@@ -8,5 +8,6 @@ pub mod driver;
 pub mod mark;
 pub mod random;
 pub mod source;
+pub mod torture_lines;
 pub mod workload;
 pub mod zipf;

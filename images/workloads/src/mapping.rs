@@ -97,14 +97,37 @@ impl Mapping {
         &mut pages[index]
     }
 
-    /// Writes what was changed to the file, and waits for it.
+    /// Has the kernel reclaim the pages that are in memory and that nobody else maps, as it would for want of memory.
+    /// Dirty pages of files stay.
+    pub fn reclaim(&mut self) {
+        for page in self.bytes().chunks(PAGE_SIZE) {
+            // Only what is mapped is looked at.
+            std::hint::black_box(page[0]);
+        }
+        self.advise(libc::MADV_PAGEOUT);
+    }
+
+    /// The same, of the last page alone.
+    pub fn reclaim_last(&mut self) {
+        std::hint::black_box(self.page(self.pages - 1)[0]);
+        self.advise(libc::MADV_PAGEOUT);
+    }
+
+    /// Which pages are in memory.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn sync(&self) -> io::Result<()> {
-        // SAFETY: the range is this mapping.
-        match unsafe { libc::msync(self.start.as_ptr().cast(), self.length(), libc::MS_SYNC) } {
-            0 => Ok(()),
+    pub fn resident(&self) -> io::Result<Vec<bool>> {
+        let mut pages = vec![0_u8; self.pages];
+        // SAFETY: the range is this mapping, and there is a byte for each of its pages.
+        match unsafe {
+            libc::mincore(
+                self.start.as_ptr().cast(),
+                self.length(),
+                pages.as_mut_ptr(),
+            )
+        } {
+            0 => Ok(pages.iter().map(|page| page & 1 == 1).collect()),
             _ => Err(io::Error::last_os_error()),
         }
     }

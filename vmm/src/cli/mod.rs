@@ -7,6 +7,7 @@ pub mod lab;
 pub mod parse;
 pub mod run;
 pub mod tmem;
+pub mod torture;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Run a command where /dev/kvm works: on an emulated host with hardware virtualization.
     Lab(lab::LabArgs),
+    /// Mistreat a guest's page cache and swap over tmem, and check every byte.
+    Torture(torture::TortureArgs),
     /// Build, list or remove the guest's and the lab's images.
     Images(images::ImagesArgs),
 }
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::execute(args),
         Command::Demo(args) => demo::execute(args),
         Command::Lab(args) => lab::execute(args),
+        Command::Torture(args) => torture::execute(args),
         Command::Images(args) => images::execute(args),
     };
     done.unwrap_or_else(|error| {

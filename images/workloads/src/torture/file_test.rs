@@ -1,4 +1,8 @@
 use super::*;
+use crate::torture::operation::Operation;
+use crate::torture::{Options, Shared};
+use std::time::Duration;
+use vtmem_workloads::random::Random;
 
 /// A file of 64 pages, or none where the temporary folder's file system cannot do direct I/O.
 fn file(directory: &Path) -> Option<TortureFile> {
@@ -14,24 +18,32 @@ fn file(directory: &Path) -> Option<TortureFile> {
 #[test]
 fn the_model_follows_every_operation() {
     let directory = tempfile::tempdir().unwrap();
-    let Some(file) = file(directory.path()) else {
+    if file(directory.path()).is_none() {
         return;
-    };
-    let mut buffer = buffer().unwrap();
-    let mut random = Random::new(1, 1);
-    for round in 0..600 {
-        let access = [Access::Buffered, Access::Direct, Access::Mapped][round % 3];
-        match round % 20 {
-            17 => file.resize(&mut random).unwrap(),
-            18 => file.collapse(&mut random).unwrap(),
-            19 if round % 200 == 199 => file.replace().unwrap(),
-            n if n % 4 == 3 => file.clear(&mut random).unwrap(),
-            _ => file.write(access, &mut random, &mut buffer).unwrap(),
-        };
-        let (_, corrupt) = file.read(access, &mut random, &mut buffer).unwrap();
-        assert_eq!(corrupt, 0, "round {round}");
     }
-    assert_eq!(file.read_all(&mut buffer).unwrap().1, 0);
+    let options = Options {
+        duration: Duration::ZERO,
+        threads: 0,
+        seed: 1,
+        guest_mem: 8 << 20,
+        directory: directory.path().join("files"),
+        volume: None,
+        script: None,
+    };
+    let shared = Shared::new(&options, &options.directory, None).unwrap();
+    let mut tools = Tools::new().unwrap();
+    let mut random = Random::new(1, 1);
+    for round in 0..3000 {
+        let operation = Operation::random(&mut random, 4, 128);
+        match shared.execute(operation, &mut tools) {
+            Ok((_, corrupt)) => assert_eq!(corrupt, 0, "round {round}: {operation}"),
+            // What this machine's file system, or its user, cannot do.
+            Err(error) => eprintln!("round {round}: {error}"),
+        }
+    }
+    for file in &shared.files {
+        assert_eq!(file.read_all(&mut tools).unwrap().1, 0);
+    }
 }
 
 #[test]
@@ -40,14 +52,14 @@ fn what_the_model_does_not_know_is_corrupt() {
     let Some(file) = file(directory.path()) else {
         return;
     };
-    let mut buffer = buffer().unwrap();
-    let mut random = Random::new(2, 1);
-    for _ in 0..200 {
-        file.write(Access::Buffered, &mut random, &mut buffer)
+    let mut tools = Tools::new().unwrap();
+    for first in (0..64).step_by(8) {
+        let range = Range { first, count: 8 };
+        file.write(Access::Buffered, range, false, &mut tools)
             .unwrap();
     }
     assert_eq!(
-        file.read_all(&mut buffer).unwrap(),
+        file.read_all(&mut tools).unwrap(),
         (64 * PAGE_SIZE as u64, 0)
     );
 
@@ -58,7 +70,7 @@ fn what_the_model_does_not_know_is_corrupt() {
     behind
         .write_all_at(&[0x5a; 3 * PAGE_SIZE], offset(20))
         .unwrap();
-    let (_, corrupt) = file.read_all(&mut buffer).unwrap();
+    let (_, corrupt) = file.read_all(&mut tools).unwrap();
     assert!(
         (2 * PAGE_SIZE as u64..=3 * PAGE_SIZE as u64).contains(&corrupt),
         "{corrupt}"
@@ -74,6 +86,7 @@ fn an_older_version_is_recognized() {
     file.version.store(5, Ordering::Relaxed);
     let state = |version| PageState {
         version,
+        file: 1,
         written_as: 9,
         length: PAGE_SIZE as u16,
     };

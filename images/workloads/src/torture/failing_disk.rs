@@ -1,0 +1,133 @@
+//! A disk that changes by itself, and then fails to write: a loop device whose file is written to, and has no room to grow.
+//! Of the first, the page cache knows when it is told (BLKFLSBUF); after the second, what it goes on holding is newer than the
+//! disk. Neither may come back from the host.
+
+use super::file::{NOTHING_READ, Verdict};
+use super::kernel;
+use crate::context::{about, drop_caches};
+use crate::mapping::Mapping;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+use vtmem_workloads::content::{PAGE_SIZE, differing_bytes, fill_page};
+
+const LOOP: &str = "/dev/loop0";
+const ROOM: &str = "/tmp/failing";
+const MOUNTED: &str = "/tmp/failing-disk";
+/// Pages that the disk has no room for.
+const PAGES: usize = 64;
+/// Their number among the files whose content is generated.
+const FILE: u32 = u32::MAX - 3;
+/// The driver has made a new file system's pool long before this.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Runs where the kernel has loop devices.
+pub fn run(seed: u64) -> io::Result<Verdict> {
+    if !Path::new(LOOP).exists() {
+        return Ok(NOTHING_READ);
+    }
+    command("mkdir", &["-p", ROOM, MOUNTED])?;
+    command("mount", &["-t", "tmpfs", "-o", "size=6m", "room", ROOM])?;
+    let image = format!("{ROOM}/disk");
+    fs::File::create(&image)?.set_len(64 << 20)?;
+    command("losetup", &[LOOP, &image])?;
+    command("mke2fs", &["-b", "4096", "-i", "262144", LOOP])?;
+    command("mount", &["-t", "ext4", LOOP, MOUNTED])?;
+    let verdict = compare(seed).map_err(about("a disk that fails to write"))?;
+    command("umount", &[MOUNTED])?;
+    command("losetup", &["-d", LOOP])?;
+    command("umount", &[ROOM])?;
+    Ok(verdict)
+}
+
+fn command(program: &str, arguments: &[&str]) -> io::Result<()> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(about(program))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(io::Error::other(format!("{program} {arguments:?}: {said}")))
+}
+
+fn compare(seed: u64) -> io::Result<Verdict> {
+    let path = Path::new(MOUNTED).join("file");
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)?;
+    let mut page = [0; PAGE_SIZE];
+    file.write_all_at(&page, 0)?;
+    file.sync_all()?;
+    kernel::forget(&file)?;
+    file.read_exact_at(&mut page, 0)?;
+    thread::sleep(SETTLE);
+    let (mut verified, mut corrupt) = change(seed, &file)?;
+    thread::sleep(SETTLE);
+
+    let mut filler = fs::File::create(Path::new(ROOM).join("filler"))?;
+    while filler.write_all(&[1; PAGE_SIZE]).is_ok() {}
+    for index in 0..PAGES {
+        fill_page(seed, FILE, index as u32, &mut page);
+        file.write_all_at(&page, (index * PAGE_SIZE) as u64)?;
+    }
+    if file.sync_all().is_ok() {
+        return Err(io::Error::other("the disk did not fail"));
+    }
+    Mapping::of_file(&file, 0, PAGES)?.reclaim();
+
+    let resident = Mapping::of_file(&file, 0, PAGES)?.resident()?;
+    let mut direct = OpenOptions::new();
+    let direct = direct.read(true).custom_flags(libc::O_DIRECT).open(&path)?;
+    let mut disk = Mapping::anonymous(PAGES)?;
+    // The first tells of the failure once more.
+    let _ = direct.read_at(disk.bytes(), 0);
+    let length = direct.read_at(disk.bytes(), 0)?;
+    for (index, resident) in resident.iter().enumerate().take(length / PAGE_SIZE) {
+        // What stayed in the page cache is newer than the disk without tmem too.
+        if *resident {
+            continue;
+        }
+        file.read_exact_at(&mut page, (index * PAGE_SIZE) as u64)?;
+        verified += PAGE_SIZE as u64;
+        corrupt += differing_bytes(disk.page(index), &page);
+    }
+    if corrupt > 0 {
+        eprintln!(
+            "torture: {corrupt} bytes came back that the disk failed to write, or had no longer"
+        );
+    }
+    drop(fs::remove_file(Path::new(ROOM).join("filler")));
+    Ok((verified, corrupt))
+}
+
+/// Changes the file's first page on the disk, tells the kernel, and reads it.
+fn change(seed: u64, file: &fs::File) -> io::Result<Verdict> {
+    let image = OpenOptions::new()
+        .write(true)
+        .open(Path::new(ROOM).join("disk"))?;
+    let Some(block) = kernel::block_of(file, 0)? else {
+        return Err(io::Error::other("the file has no block"));
+    };
+    Mapping::of_file(file, 0, 1)?.reclaim();
+    let mut new = [0; PAGE_SIZE];
+    fill_page(seed, FILE, PAGES as u32, &mut new);
+    image.write_all_at(&new, u64::from(block) * PAGE_SIZE as u64)?;
+    kernel::flush_device(&fs::File::open(LOOP)?)?;
+    drop_caches();
+    if Mapping::of_file(file, 0, 1)?.resident()?[0] {
+        return Ok(NOTHING_READ);
+    }
+    let mut page = [0; PAGE_SIZE];
+    file.read_exact_at(&mut page, 0)?;
+    Ok((PAGE_SIZE as u64, differing_bytes(&new, &page)))
+}

@@ -1,0 +1,364 @@
+//! System calls that the standard library does not have.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use vtmem_workloads::content::PAGE_SIZE;
+
+/// `_IOWR('f', 15, struct move_extent)`.
+const EXT4_IOC_MOVE_EXT: libc::c_ulong = 0xc028_660f;
+/// `_IOW(0x94, 13, struct file_clone_range)`.
+const FICLONERANGE: libc::c_ulong = 0x4020_940d;
+/// `_IOR('X', 31, struct fsxattr)` and `_IOW('X', 32, struct fsxattr)`.
+const FS_IOC_FSGETXATTR: libc::c_ulong = 0x801c_581f;
+const FS_IOC_FSSETXATTR: libc::c_ulong = 0x401c_5820;
+/// `_IOWR('X', 119, int)` and `_IOWR('X', 120, int)`.
+const FIFREEZE: libc::c_ulong = 0xc004_5877;
+const FITHAW: libc::c_ulong = 0xc004_5878;
+/// `_IO(0, 1)`.
+const FIBMAP: libc::c_ulong = 1;
+/// `_IO(0x12, 97)`.
+const BLKFLSBUF: libc::c_ulong = 0x1261;
+/// Use DAX where the device can. Changing it has the inode leave memory when it is closed.
+const FS_XFLAG_DAX: u32 = 0x8000;
+/// Which of the requests of an aio context is a write; opcode of `struct iocb`.
+const IOCB_CMD_PREAD: u16 = 0;
+const IOCB_CMD_PWRITE: u16 = 1;
+
+/// A system call's result as the standard library has it.
+fn checked(result: impl Into<i64>) -> io::Result<i64> {
+    match result.into() {
+        -1 => Err(io::Error::last_os_error()),
+        value => Ok(value),
+    }
+}
+
+fn ioctl<T>(file: &File, request: libc::c_ulong, argument: &mut T) -> io::Result<()> {
+    // SAFETY: every caller passes the structure that the request reads and writes.
+    checked(unsafe { libc::ioctl(file.as_raw_fd(), request, std::ptr::from_mut(argument)) })
+        .map(drop)
+}
+
+/// `fallocate` on bytes.
+pub fn fallocate(file: &File, mode: i32, start: u64, length: u64) -> io::Result<()> {
+    // SAFETY: an open file; no memory is involved.
+    checked(unsafe { libc::fallocate(file.as_raw_fd(), mode, start as i64, length as i64) })
+        .map(drop)
+}
+
+/// Asks the kernel to drop the file's pages from its page cache.
+pub fn forget(file: &File) -> io::Result<()> {
+    // SAFETY: an open file; no memory is involved.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Swaps the blocks of `count` pages from `first` on between two files of ext4. What `to` had goes to `from`, unless
+/// less than all was done.
+///
+/// # Errors
+/// The kernel's; pages may have moved nonetheless, but the content of `to` is unchanged.
+pub fn move_extent(to: &File, from: &File, first: u32, count: u32) -> io::Result<u64> {
+    #[repr(C)]
+    struct MoveExtent {
+        reserved: u32,
+        donor_fd: u32,
+        orig_start: u64,
+        donor_start: u64,
+        len: u64,
+        moved_len: u64,
+    }
+    let mut argument = MoveExtent {
+        reserved: 0,
+        donor_fd: from.as_raw_fd() as u32,
+        orig_start: u64::from(first),
+        donor_start: u64::from(first),
+        len: u64::from(count),
+        moved_len: 0,
+    };
+    ioctl(to, EXT4_IOC_MOVE_EXT, &mut argument)?;
+    Ok(argument.moved_len)
+}
+
+/// Has `to` share blocks of `from`: bytes from `start` on.
+pub fn clone_range(to: &File, from: &File, start: u64, length: u64) -> io::Result<()> {
+    let mut argument = [from.as_raw_fd() as u64, start, length, start];
+    ioctl(to, FICLONERANGE, &mut argument)
+}
+
+/// Has the file's inode leave memory with its last descriptor, its pages still in the page cache.
+pub fn uncache(file: &File) -> io::Result<()> {
+    // struct fsxattr: flags first.
+    let mut attributes = [0_u32; 7];
+    ioctl(file, FS_IOC_FSGETXATTR, &mut attributes)?;
+    attributes[0] ^= FS_XFLAG_DAX;
+    ioctl(file, FS_IOC_FSSETXATTR, &mut attributes)
+}
+
+/// Freezes or thaws the file's file system.
+pub fn freeze(file: &File, frozen: bool) -> io::Result<()> {
+    ioctl(file, if frozen { FIFREEZE } else { FITHAW }, &mut 0_i32)
+}
+
+/// Where on the disk a page of the file is; none for a hole, and for what is not written yet.
+pub fn block_of(file: &File, page: u32) -> io::Result<Option<u32>> {
+    let mut block = page;
+    ioctl(file, FIBMAP, &mut block)?;
+    Ok((block != 0).then_some(block))
+}
+
+/// Tells the kernel to forget what it cached of a block device.
+pub fn flush_device(device: &File) -> io::Result<()> {
+    // SAFETY: the request takes no argument.
+    checked(unsafe { libc::ioctl(device.as_raw_fd(), BLKFLSBUF, 0) }).map(drop)
+}
+
+fn c_string(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_encoded_bytes()).map_err(io::Error::other)
+}
+
+/// Gives a file without a name this one.
+pub fn link(file: &File, path: &Path) -> io::Result<()> {
+    let from =
+        CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(io::Error::other)?;
+    let to = c_string(path)?;
+    let (dir, follow) = (libc::AT_FDCWD, libc::AT_SYMLINK_FOLLOW);
+    // SAFETY: two strings that end with zero.
+    checked(unsafe { libc::linkat(dir, from.as_ptr(), dir, to.as_ptr(), follow) }).map(drop)
+}
+
+/// Swaps to the file, before everything else.
+pub fn swapon(path: &Path) -> io::Result<()> {
+    const PREFER: i32 = 0x8000 | 0x7fff;
+    let path = c_string(path)?;
+    // SAFETY: a string that ends with zero.
+    checked(unsafe { libc::swapon(path.as_ptr(), PREFER) }).map(drop)
+}
+
+/// No longer swaps to the file.
+pub fn swapoff(path: &Path) -> io::Result<()> {
+    let path = c_string(path)?;
+    // SAFETY: a string that ends with zero.
+    checked(unsafe { libc::swapoff(path.as_ptr()) }).map(drop)
+}
+
+/// Mounts `device` at `directory`; `readonly` and `anew` as the flags of mount(2).
+pub fn mount(
+    device: &Path,
+    directory: &Path,
+    fs: &str,
+    readonly: bool,
+    anew: bool,
+) -> io::Result<()> {
+    let (device, directory) = (c_string(device)?, c_string(directory)?);
+    let fs = CString::new(fs).map_err(io::Error::other)?;
+    let flags = libc::MS_NOATIME
+        | if readonly { libc::MS_RDONLY } else { 0 }
+        | if anew { libc::MS_REMOUNT } else { 0 };
+    let (device, directory) = (device.as_ptr(), directory.as_ptr());
+    // SAFETY: strings that end with zero; no data.
+    checked(unsafe { libc::mount(device, directory, fs.as_ptr(), flags, std::ptr::null()) })
+        .map(drop)
+}
+
+/// Unmounts what is mounted at `directory`.
+pub fn unmount(directory: &Path) -> io::Result<()> {
+    let directory = c_string(directory)?;
+    // SAFETY: a string that ends with zero.
+    checked(unsafe { libc::umount(directory.as_ptr()) }).map(drop)
+}
+
+/// A pipe, and the pages that are on their way through it.
+pub struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Pipe {
+    /// A pipe with room for a stripe.
+    pub fn new() -> io::Result<Self> {
+        let mut ends = [0; 2];
+        // SAFETY: room for two descriptors.
+        checked(unsafe { libc::pipe(ends.as_mut_ptr()) })?;
+        // SAFETY: two new descriptors that nobody else has.
+        let [read, write] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+        let pipe = Self { read, write };
+        // SAFETY: an open descriptor; no memory is involved.
+        checked(unsafe {
+            libc::fcntl(
+                pipe.write.as_raw_fd(),
+                libc::F_SETPIPE_SZ,
+                64 * PAGE_SIZE as i32,
+            )
+        })?;
+        Ok(pipe)
+    }
+
+    /// Reads the file's bytes from `start` on into `to`: the pipe holds the page cache's own pages.
+    pub fn read_file(&self, file: &File, start: u64, to: &mut [u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < to.len() {
+            let mut place = (start + done as u64) as i64;
+            let (from, into) = (file.as_raw_fd(), self.write.as_raw_fd());
+            // SAFETY: open descriptors, and an offset that is read and written.
+            let moved = checked(unsafe {
+                libc::splice(
+                    from,
+                    &raw mut place,
+                    into,
+                    std::ptr::null_mut(),
+                    to.len() - done,
+                    0,
+                ) as i64
+            })? as usize;
+            if moved == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let mut taken = 0;
+            while taken < moved {
+                let rest = &mut to[done + taken..done + moved];
+                // SAFETY: `rest` is writable and as long as said.
+                taken += checked(unsafe {
+                    libc::read(self.read.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len()) as i64
+                })? as usize;
+            }
+            done += moved;
+        }
+        Ok(())
+    }
+
+    /// Writes whole pages of `from` to the file from `start` on: the pipe holds our own pages.
+    pub fn write_file(&self, file: &File, start: u64, from: &[u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < from.len() {
+            let rest = &from[done..];
+            let piece = libc::iovec {
+                iov_base: rest.as_ptr().cast_mut().cast(),
+                iov_len: rest.len(),
+            };
+            // SAFETY: the pages stay as they are until they are out of the pipe, below.
+            let given = checked(unsafe {
+                libc::vmsplice(self.write.as_raw_fd(), &raw const piece, 1, 0) as i64
+            })? as usize;
+            let mut taken = 0;
+            while taken < given {
+                let mut place = (start + (done + taken) as u64) as i64;
+                let (out, to) = (self.read.as_raw_fd(), file.as_raw_fd());
+                // SAFETY: open descriptors, and an offset that is read and written.
+                taken += checked(unsafe {
+                    libc::splice(
+                        out,
+                        std::ptr::null_mut(),
+                        to,
+                        &raw mut place,
+                        given - taken,
+                        0,
+                    ) as i64
+                })? as usize;
+            }
+            done += given;
+        }
+        Ok(())
+    }
+}
+
+/// `struct iocb` of the kernel, on little-endian machines.
+#[repr(C)]
+#[derive(Default)]
+struct Iocb {
+    data: u64,
+    key: u32,
+    rw_flags: u32,
+    opcode: u16,
+    reqprio: i16,
+    fildes: u32,
+    buf: u64,
+    nbytes: u64,
+    offset: i64,
+    reserved: u64,
+    flags: u32,
+    resfd: u32,
+}
+
+/// One asynchronous request at a time, by the kernel's own aio.
+pub struct Asynchronous {
+    context: u64,
+}
+
+impl Asynchronous {
+    /// Room for one request.
+    pub fn new() -> io::Result<Self> {
+        let mut context = 0_u64;
+        // SAFETY: a context that is written.
+        checked(unsafe { libc::syscall(libc::SYS_io_setup, 1, &raw mut context) })?;
+        Ok(Self { context })
+    }
+
+    /// Begins to write `buffer`, or to read into it, does `meanwhile`, and waits for the end. Returns how many bytes.
+    pub fn run(
+        &self,
+        file: &File,
+        write: bool,
+        start: u64,
+        buffer: &mut [u8],
+        meanwhile: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<usize> {
+        let mut request = Iocb {
+            opcode: if write {
+                IOCB_CMD_PWRITE
+            } else {
+                IOCB_CMD_PREAD
+            },
+            fildes: file.as_raw_fd() as u32,
+            buf: buffer.as_mut_ptr() as u64,
+            nbytes: buffer.len() as u64,
+            offset: start as i64,
+            ..Iocb::default()
+        };
+        let mut list = [&raw mut request];
+        // SAFETY: the buffer is borrowed until the request has ended, below.
+        checked(unsafe { libc::syscall(libc::SYS_io_submit, self.context, 1, list.as_mut_ptr()) })?;
+        let between = meanwhile();
+        // struct io_event: data, obj, res, res2.
+        let mut event = [0_i64; 4];
+        loop {
+            let none = std::ptr::null_mut::<libc::timespec>();
+            // SAFETY: room for one event.
+            let ended = checked(unsafe {
+                libc::syscall(
+                    libc::SYS_io_getevents,
+                    self.context,
+                    1,
+                    1,
+                    event.as_mut_ptr(),
+                    none,
+                )
+            });
+            match ended {
+                Ok(1) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        between?;
+        match event[2] {
+            error @ ..0 => Err(io::Error::from_raw_os_error(-error as i32)),
+            bytes => Ok(bytes as usize),
+        }
+    }
+}
+
+impl Drop for Asynchronous {
+    fn drop(&mut self) {
+        // SAFETY: this value's own context, with nothing under way.
+        unsafe { libc::syscall(libc::SYS_io_destroy, self.context) };
+    }
+}
+
+const _: () = assert!(size_of::<Iocb>() == 64);

@@ -1,0 +1,221 @@
+//! `vtmem torture`: does the guest ever read a wrong byte?
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::PossibleValuesParser;
+use vtmem_images::{GuestImage, Images, Options, Progress as _, TerminalProgress};
+
+use super::images::ImageSource;
+use super::{CliError, parse};
+use crate::accel::Accel;
+use crate::compare::stop::Stop;
+use crate::torture::mutations::{self, MUTATIONS, Mutation};
+use crate::torture::report::{Progress, Report};
+use crate::torture::{self, FileSystem, Settings};
+
+/// Exit status when a byte was wrong, the kernel complained, or a mutation was not found.
+const STATUS_FAILED: u8 = 1;
+
+/// Options of `vtmem torture`.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Threads in a guest read and write the same files buffered, mapped, spliced, direct and asynchronous;
+truncate, punch, zero, collapse, insert, exchange or share blocks; replace, rename over, link and unlink
+them; reclaim their pages, migrate them, drop them with or without their inodes; swap to them; freeze and
+remount their file system, and change it on the disk while it is read-only or not mounted. Another thread
+takes memory. The pool is smaller than what the guest drops, so it evicts all the time. Every byte that is
+read is compared with a model.
+
+When one is wrong, a short list of operations that makes it wrong again is looked for and printed;
+--script FILE does what such a list says.
+
+Exit status: 0 if no byte was wrong and the guest's kernel had nothing to complain of; 1 if not, or with
+--mutate if nothing was found; 2 if nothing could be started; 128+N when stopped by signal N.
+
+Examples:
+  vtmem torture --minutes 30 --fs xfs
+  vtmem torture --seed 7 --minutes 2
+  vtmem torture --mutate all --minutes 3")]
+pub struct TortureArgs {
+    /// What contents and each thread's operations depend on; how threads interleave does not.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How long, by the guest's clock.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    minutes: u64,
+    /// The file system of the guest's files.
+    #[arg(long, value_enum, default_value_t)]
+    fs: FileSystem,
+    /// Memory of the guest.
+    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse::bytes)]
+    mem: u64,
+    /// Its vCPUs.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
+    cpus: u8,
+    /// The pool.
+    #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = parse::bytes)]
+    pool: u64,
+    /// Do what FILE lists instead of random operations, one after the other.
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// Build the driver without one of the things that keep it coherent, and see how soon that is found; `all` tries one
+    /// after the other.
+    #[arg(long, value_name = "NAME", value_parser = names(), hide_possible_values = true)]
+    mutate: Option<String>,
+    /// Where the guest runs: on this host's KVM, in the lab, or wherever it can.
+    #[arg(long, value_enum, default_value_t)]
+    accel: Accel,
+    #[command(flatten)]
+    source: ImageSource,
+}
+
+fn names() -> PossibleValuesParser {
+    let names = MUTATIONS.iter().map(|mutation| mutation.name);
+    PossibleValuesParser::new(names.chain(["all"]))
+}
+
+/// Runs `vtmem torture`.
+///
+/// # Errors
+/// Something that this host lacks, in one line.
+pub fn execute(args: TortureArgs) -> Result<ExitCode, CliError> {
+    let settings = Settings {
+        seed: args.seed,
+        seconds: args.minutes * 60,
+        fs: args.fs,
+        mem: args.mem,
+        cpus: args.cpus,
+        pool: args.pool,
+        accel: args.accel.resolve(),
+        script: args.script,
+    };
+    let stop = Stop::install()?;
+    let passed = match args.mutate.as_deref() {
+        None => clean(&settings, &args.source, &stop)?,
+        Some("all") => mutate(&MUTATIONS, &settings, &args.source, &stop)?,
+        Some(name) => {
+            let mutation = mutations::find(name).into_iter().collect::<Vec<_>>();
+            mutate(&mutation, &settings, &args.source, &stop)?
+        }
+    };
+    Ok(match stop.signal() {
+        Some(signal) => ExitCode::from(128_u8.wrapping_add(signal as u8)),
+        None if passed => ExitCode::SUCCESS,
+        None => ExitCode::from(STATUS_FAILED),
+    })
+}
+
+fn image(
+    source: &ImageSource,
+    fs: FileSystem,
+    mutation: Option<Mutation>,
+) -> Result<GuestImage, CliError> {
+    let mut modules = vec!["loop".to_owned()];
+    if fs == FileSystem::Xfs {
+        modules.push("xfs".to_owned());
+    }
+    let mut progress = TerminalProgress::new();
+    let image = Images::open(Options {
+        modules,
+        mutation: mutation.map(|mutation| mutation.name.to_owned()),
+        ..source.options()
+    })?
+    .guest(&mut progress)?;
+    progress.finish();
+    Ok(image)
+}
+
+fn clean(settings: &Settings, source: &ImageSource, stop: &Stop) -> Result<bool, CliError> {
+    let image = image(source, settings.fs, None)?;
+    let report = torture::run(settings, &image, stop, say)?;
+    tell(settings, &report);
+    Ok(report.is_clean())
+}
+
+/// One guest for each mutation, and a table.
+fn mutate(
+    mutations: &[Mutation],
+    settings: &Settings,
+    source: &ImageSource,
+    stop: &Stop,
+) -> Result<bool, CliError> {
+    let mut all = true;
+    println!("| left out | file system | seed | found after | operations |\n|---|---|---|---|---|");
+    for mutation in mutations {
+        let image = image(source, mutation.fs, Some(*mutation))?;
+        let settings = Settings {
+            fs: mutation.fs,
+            ..settings.clone()
+        };
+        eprintln!("torture: without {}", mutation.name);
+        let report = torture::run(&settings, &image, stop, say)?;
+        if stop.signal().is_some() {
+            break;
+        }
+        let found = report.found();
+        all &= found;
+        let Progress {
+            seconds,
+            operations,
+            ..
+        } = report.progress;
+        let after = if found {
+            format!("{seconds} s | {operations}")
+        } else {
+            "not found |".to_owned()
+        };
+        println!(
+            "| {} | {} | {} | {after} |",
+            mutation.name,
+            settings.fs.name(),
+            settings.seed
+        );
+        for line in &report.script {
+            eprintln!("  {line}");
+        }
+        if !found && let Some(failure) = &report.failure {
+            eprintln!("torture: {failure}");
+            report.tail().for_each(|line| eprintln!("  {line}"));
+        }
+    }
+    Ok(all)
+}
+
+fn say(progress: &Progress) {
+    eprintln!(
+        "torture: {} s, {} operations, {} MiB read and right, {} bytes wrong",
+        progress.seconds,
+        progress.operations,
+        (progress.verified - progress.corrupt.min(progress.verified)) >> 20,
+        progress.corrupt
+    );
+}
+
+fn tell(settings: &Settings, report: &Report) {
+    if let Some(outcome) = report.outcome {
+        println!(
+            "{} operations on {}, {} MiB compared, {} bytes wrong, {} complaints of the kernel (seed {}; {})",
+            outcome.operations,
+            settings.fs.name(),
+            outcome.bytes_verified >> 20,
+            outcome.bytes_corrupt,
+            report.complaints.len(),
+            settings.seed,
+            report.counters.join(", ")
+        );
+    }
+    report
+        .wrong
+        .iter()
+        .for_each(|line| println!("wrong: {line}"));
+    report
+        .complaints
+        .iter()
+        .for_each(|line| println!("kernel: {line}"));
+    report.script.iter().for_each(|line| println!("{line}"));
+    if let Some(failure) = &report.failure {
+        println!("failed: {failure}; the end of the console:");
+        report.tail().for_each(|line| println!("  {line}"));
+    }
+}

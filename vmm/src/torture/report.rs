@@ -1,0 +1,126 @@
+//! What a tortured guest says on its console, and what that means.
+
+use std::collections::VecDeque;
+
+use serde::Deserialize;
+use vtmem_workloads::torture_lines::{PROGRESS_PREFIX, SCRIPT_PREFIX};
+use vtmem_workloads::workload::{FAILURE_PREFIX, RESULT_PREFIX};
+
+/// What begins a line of the kernel's log that should not be there.
+pub const COMPLAINT_PREFIX: &str = "vtmem-complaint: ";
+/// What begins a line with a counter of the driver.
+pub const COUNTER_PREFIX: &str = "vtmem-counter: ";
+/// The last lines of a console, for whoever looks for the reason.
+const TAIL: usize = 60;
+
+/// How far the guest is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Of its own clock, since it began.
+    pub seconds: u64,
+    /// Done by all threads.
+    pub operations: u64,
+    /// Bytes compared.
+    pub verified: u64,
+    /// Bytes that were wrong.
+    pub corrupt: u64,
+}
+
+/// What `vtmem-work` reports in the end.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub struct Outcome {
+    /// Done by all threads.
+    pub operations: u64,
+    /// Bytes compared.
+    pub bytes_verified: u64,
+    /// Bytes that were wrong.
+    pub bytes_corrupt: u64,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// None if the guest did not get that far.
+    pub outcome: Option<Outcome>,
+    /// Where it was when it last said so.
+    pub progress: Progress,
+    /// Operations that make a byte wrong, a line each.
+    pub script: Vec<String>,
+    /// What the kernel complained of.
+    pub complaints: Vec<String>,
+    /// What the exerciser said of wrong pages.
+    pub wrong: Vec<String>,
+    /// The driver's counters.
+    pub counters: Vec<String>,
+    /// Why the guest did not come to its end.
+    pub failure: Option<String>,
+    tail: VecDeque<String>,
+}
+
+impl Report {
+    /// Takes a line of the console. Says how far the guest is if that is what the line says.
+    pub fn line(&mut self, line: &str) -> Option<Progress> {
+        if self.tail.len() == TAIL {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line.to_owned());
+        let after = |prefix: &str| line.split_once(prefix).map(|(_, rest)| rest.to_owned());
+        if let Some(text) = after(PROGRESS_PREFIX) {
+            let numbers: Vec<u64> = text.split(' ').filter_map(|n| n.parse().ok()).collect();
+            if let [seconds, operations, verified, corrupt] = numbers[..] {
+                self.progress = Progress {
+                    seconds,
+                    operations,
+                    verified,
+                    corrupt,
+                };
+                return Some(self.progress);
+            }
+        } else if let Some(text) = after(SCRIPT_PREFIX) {
+            self.script.push(text);
+        } else if let Some(text) = after(COMPLAINT_PREFIX) {
+            self.complaints.push(text);
+        } else if let Some(text) = after(COUNTER_PREFIX) {
+            self.counters.push(text);
+        } else if let Some(text) = after(FAILURE_PREFIX) {
+            self.failure = Some(text);
+        } else if let Some(text) = after(RESULT_PREFIX) {
+            self.outcome = serde_json::from_str(&text).ok();
+        } else if let Some(text) = after("torture: ") {
+            self.wrong.push(text);
+        }
+        None
+    }
+
+    /// The guest has ended: `status` of `vtmem run`, and what that said on standard error.
+    pub fn end(&mut self, status: Option<i32>, stderr: &str) {
+        if self.failure.is_none() && (self.outcome.is_none() || status != Some(0)) {
+            let status = status.map_or("a signal".to_owned(), |status| format!("status {status}"));
+            let said = stderr.trim();
+            self.failure = Some(format!("the guest ended with {status} {said}"));
+        }
+    }
+
+    /// No byte was wrong, the kernel did not complain, and the guest came to its end.
+    pub fn is_clean(&self) -> bool {
+        self.failure.is_none()
+            && self.complaints.is_empty()
+            && self
+                .outcome
+                .is_some_and(|o| o.bytes_corrupt == 0 && o.bytes_verified > 0)
+    }
+
+    /// Whether a byte was wrong.
+    pub fn found(&self) -> bool {
+        self.progress.corrupt > 0 || self.outcome.is_some_and(|o| o.bytes_corrupt > 0)
+    }
+
+    /// The last lines of the console.
+    pub fn tail(&self) -> impl Iterator<Item = &str> {
+        self.tail.iter().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+#[path = "report_test.rs"]
+mod tests;

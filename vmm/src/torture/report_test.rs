@@ -1,0 +1,59 @@
+use super::*;
+
+fn report(lines: &[&str]) -> Report {
+    let mut report = Report::default();
+    for line in lines {
+        report.line(line);
+    }
+    report.end(Some(0), "");
+    report
+}
+
+const RIGHT: &str = "vtmem-result: {\"workload\":\"torture\",\"nanoseconds\":1,\"operations\":5,\"bytes_verified\":4096,\"bytes_corrupt\":0}";
+
+#[test]
+fn a_clean_guest_says_how_far_it_is_and_that_all_was_right() {
+    let mut report = Report::default();
+    let now = report.line("vtmem-progress: 10 200 4096 0");
+    assert_eq!(
+        now,
+        Some(Progress {
+            seconds: 10,
+            operations: 200,
+            verified: 4096,
+            corrupt: 0
+        })
+    );
+    report.line(RIGHT);
+    report.end(Some(0), "");
+    assert!(report.is_clean() && !report.found());
+}
+
+#[test]
+fn nothing_else_is_clean() {
+    let wrong = RIGHT.replace("corrupt\":0", "corrupt\":9");
+    assert!(report(&[&wrong]).found());
+    for lines in [
+        &[][..],
+        &[wrong.as_str()],
+        &[RIGHT, "vtmem-complaint: [ 1.0] BUG: something"],
+        &["vtmem-failure: torture: 3 resize 9: I/O error", RIGHT],
+        &[RIGHT.replace("4096", "0").as_str()],
+    ] {
+        assert!(!report(lines).is_clean(), "{lines:?}");
+    }
+    let mut died = Report::default();
+    died.line(RIGHT);
+    died.end(Some(3), "");
+    assert!(!died.is_clean());
+}
+
+#[test]
+fn scripts_are_kept_in_order() {
+    let report = report(&[
+        "vtmem-script: # note",
+        "x vtmem-script: 1 forget",
+        "vtmem-script: 2 compact",
+    ]);
+    assert_eq!(report.script, ["# note", "1 forget", "2 compact"]);
+}
