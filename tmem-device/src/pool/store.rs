@@ -107,6 +107,15 @@ impl Store {
 
     /// The shard with the oldest segment of a queue.
     pub fn oldest(&self, queue: Queue) -> Option<usize> {
+        self.oldest_segment(queue).map(|(_, shard)| shard)
+    }
+
+    /// The age of the oldest segment of a queue.
+    pub fn oldest_age(&self, queue: Queue) -> Option<u64> {
+        self.oldest_segment(queue).map(|(age, _)| age)
+    }
+
+    fn oldest_segment(&self, queue: Queue) -> Option<(u64, usize)> {
         let age = |shard| {
             let locked: &Locked = &self.shards[shard];
             let guard = locked
@@ -118,7 +127,7 @@ impl Store {
         let ages = self
             .numbers()
             .filter_map(|shard| Some((age(shard)?, shard)));
-        ages.min().map(|(_, shard)| shard)
+        ages.min()
     }
 
     /// The sum of `f` over all shards.
