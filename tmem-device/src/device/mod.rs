@@ -17,7 +17,7 @@ mod request;
 mod ring;
 mod stats;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use virtio_queue::{Queue, QueueT};
@@ -102,7 +102,9 @@ struct Active<M> {
 /// A virtio-tmem device; all its methods may be called from any thread.
 pub struct TmemDevice<M> {
     guest: Guest,
-    config: DeviceConfig,
+    event_fault: EventFault,
+    /// As in config space.
+    admission: AtomicU32,
     counters: Counters,
     features: AtomicU64,
     /// Credit promised in config space, in pages.
@@ -117,12 +119,23 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
         let first_credit = guest.grant_credit();
         Ok(TmemDevice {
             guest,
-            config,
+            event_fault: config.event_fault,
+            admission: AtomicU32::new(config.admission.number()),
             counters: Counters::default(),
             features: AtomicU64::new(0),
             first_credit: AtomicU64::new(first_credit.into()),
             active: Mutex::new(None),
         })
+    }
+
+    /// The guest of the pool that the device serves.
+    pub fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    /// Shows drivers another admission from now on; the VMM tells them that config space has changed.
+    pub fn set_admission(&self, admission: Admission) {
+        self.admission.store(admission.number(), Ordering::Release);
     }
 
     /// The feature bits of the device type; those of the transport and the rings are the VMM's.
@@ -142,7 +155,7 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
             version: wire::VERSION.into(),
             max_ops: MAX_OPS.into(),
             credit: self.first_credit.load(Ordering::Acquire).into(),
-            admission: self.config.admission.number().into(),
+            admission: self.admission.load(Ordering::Acquire).into(),
             reserved: 0.into(),
         };
         let tail = usize::try_from(offset)
@@ -196,7 +209,7 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
             get: Ring::new(wire::QUEUE_GET, get),
             event: events.then(|| {
                 let ring = Ring::new(wire::QUEUE_EVENT, event);
-                EventSender::new(ring, self.config.event_fault)
+                EventSender::new(ring, self.event_fault)
             }),
             executor: Executor::new(negotiated),
             negotiated,

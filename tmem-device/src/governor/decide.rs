@@ -114,6 +114,16 @@ impl Decider {
         self.target
     }
 
+    /// Keeps to other settings from now on.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+        // Not left to the next decision, which disregards small differences.
+        let Settings {
+            minimum, maximum, ..
+        } = self.settings;
+        self.target = self.target.max(minimum).min(maximum);
+    }
+
     /// Decides anew. `now` never goes back.
     pub fn step(&mut self, now: Duration, sample: &Sample, usage: Usage) -> Decision {
         let since = now.saturating_sub(std::mem::replace(&mut self.last, now));

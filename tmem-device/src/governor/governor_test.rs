@@ -70,7 +70,8 @@ fn run(available: impl IntoIterator<Item = u64>) -> (Vec<u64>, u32, Vec<Event>) 
         samples: samples.collect(),
     };
     let (pool, events, now) = (Pool::default(), Events::default(), Cell::new(0));
-    govern(&mut script, &pool, Settings::new(1 << 30), &events, || {
+    let settings = Mutex::new(Settings::new(1 << 30));
+    govern(&mut script, &pool, &settings, &events, || {
         now.set(now.get() + 1);
         Duration::from_secs(now.get())
     });

@@ -13,7 +13,7 @@ mod psi;
 mod sample;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,7 @@ pub trait Source: Send {
 
 /// A thread that governs a pool until it is dropped.
 pub struct Governor {
+    settings: Arc<Mutex<Settings>>,
     events: Arc<Events>,
     lacks: Vec<String>,
     stop: Stop,
@@ -83,6 +84,8 @@ impl Governor {
         for lack in &lacks {
             tracing::info!("governor: {lack}");
         }
+        let settings = Arc::new(Mutex::new(settings));
+        let kept_to = Arc::clone(&settings);
         let events = Arc::<Events>::default();
         let written = Arc::clone(&events);
         let thread = std::thread::Builder::new()
@@ -90,14 +93,25 @@ impl Governor {
             .spawn(move || {
                 begin();
                 let start = Instant::now();
-                govern(&mut machine, &*pool, settings, &written, || start.elapsed());
+                govern(&mut machine, &*pool, &kept_to, &written, || start.elapsed());
             })?;
         Ok(Governor {
+            settings,
             events,
             lacks,
             stop,
             thread: Some(thread),
         })
+    }
+
+    /// What it keeps to.
+    pub fn settings(&self) -> Settings {
+        lock(&self.settings).clone()
+    }
+
+    /// Keeps to other settings from the next look on, within a second.
+    pub fn set_settings(&self, settings: Settings) {
+        *lock(&self.settings) = settings;
     }
 
     /// What it decided.
@@ -122,20 +136,32 @@ impl Drop for Governor {
     }
 }
 
+fn lock(settings: &Mutex<Settings>) -> MutexGuard<'_, Settings> {
+    settings
+        .lock()
+        .expect("no thread panics while it holds the settings")
+}
+
 /// Samples, decides and applies, until the source says to stop.
 fn govern(
     source: &mut dyn Source,
     pool: &dyn Governed,
-    settings: Settings,
+    settings: &Mutex<Settings>,
     events: &Events,
     clock: impl Fn() -> Duration,
 ) {
-    let mut decider = Decider::new(settings, clock());
+    let mut kept_to = lock(settings).clone();
+    let mut decider = Decider::new(kept_to.clone(), clock());
     let mut last = None;
     for look in 0.. {
         let (at, sample) = (clock(), source.sample());
         let usage = pool.usage();
         let from = decider.target();
+        let wanted = lock(settings).clone();
+        if wanted != kept_to {
+            kept_to = wanted.clone();
+            decider.set_settings(wanted);
+        }
         let Decision { target, reason } = decider.step(at, &sample, usage);
         if target != from {
             pool.set_size(target);

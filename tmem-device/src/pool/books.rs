@@ -77,6 +77,19 @@ impl Default for Share {
     }
 }
 
+/// What a guest has of the pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// What it may have.
+    pub share: Share,
+    /// Bytes charged for its ephemeral pages.
+    pub ephemeral_bytes: u64,
+    /// Bytes charged for its persistent pages.
+    pub persistent_bytes: u64,
+    /// Persistent puts promised to it and not sent yet, in pages.
+    pub promised_pages: u32,
+}
+
 /// The answer to a page that asks for admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
@@ -201,6 +214,18 @@ impl Books {
                 ..share
             };
         }
+    }
+
+    /// What a guest has, and may have.
+    pub fn holding(&self, guest: u32) -> Holding {
+        let totals = self.lock();
+        let account = totals.accounts.get(&guest);
+        account.map_or_else(Holding::default, |account| Holding {
+            share: account.share,
+            ephemeral_bytes: account.ephemeral,
+            persistent_bytes: account.persistent,
+            promised_pages: account.promised,
+        })
     }
 
     pub fn size(&self) -> u64 {

@@ -99,8 +99,12 @@ impl HostPool {
         }
     }
 
-    /// Compresses the raw pages of a segment that is picked at random, of this guest if it has any; false if there are none.
+    /// Compresses the raw pages of a segment that is picked at random, of this guest if it has any; false if there are none, or
+    /// pages are not to be compressed.
     pub(super) fn squeeze(&self, guest: u32, only_persistent: bool) -> bool {
+        if !self.is_compressing() {
+            return false;
+        }
         let pick = mix(self.picks.fetch_add(1, Relaxed));
         let own = self.store(guest);
         let others = self.all_stores();

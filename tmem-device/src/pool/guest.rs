@@ -12,8 +12,8 @@ use super::{BATCH, HostPool, Page, PoolError, PoolKind};
 
 /// The pool as one guest sees it. Dropping it drops all pages of the guest.
 pub struct Guest {
-    pool: Arc<HostPool>,
-    store: Arc<Store>,
+    pub(super) pool: Arc<HostPool>,
+    pub(super) store: Arc<Store>,
     pools: RwLock<Pools>,
 }
 
@@ -41,8 +41,8 @@ impl PageName {
 }
 
 #[derive(Default)]
-struct Pools {
-    kinds: BTreeMap<u32, PoolKind>,
+pub(super) struct Pools {
+    pub(super) kinds: BTreeMap<u32, PoolKind>,
     /// Where the search for a free id begins; ids are not used again before all others were.
     next: u32,
 }
@@ -152,7 +152,7 @@ impl Guest {
         results: &mut [Result<(), PoolError>],
     ) {
         assert!(names.len() == pages.len() && names.len() == results.len());
-        let pools = self.pools();
+        let pools = self.pools_by_id();
         let mut at = 0;
         while at < names.len() {
             let Some((kind, run)) = self.run(&pools, &names[at..]) else {
@@ -201,7 +201,7 @@ impl Guest {
         results: &mut [Result<bool, PoolError>],
     ) {
         assert!(names.len() == pages.len() && names.len() == results.len());
-        let pools = self.pools();
+        let pools = self.pools_by_id();
         let mut at = 0;
         while at < names.len() {
             let Some((kind, run)) = self.run(&pools, &names[at..]) else {
@@ -328,12 +328,12 @@ impl Guest {
             object: *object,
             index,
         };
-        let pools = self.pools();
+        let pools = self.pools_by_id();
         let kind = *pools.kinds.get(&pool).ok_or(PoolError::NoSuchPool)?;
         Ok(f(name.key(), kind))
     }
 
-    fn pools(&self) -> RwLockReadGuard<'_, Pools> {
+    pub(super) fn pools_by_id(&self) -> RwLockReadGuard<'_, Pools> {
         self.pools
             .read()
             .expect("no thread panics while it holds the pools")

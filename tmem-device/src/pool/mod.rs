@@ -36,6 +36,7 @@ mod books;
 mod chains;
 mod cleaner;
 mod codec;
+mod control;
 mod entries;
 mod evictions;
 mod filled;
@@ -55,11 +56,12 @@ mod writer;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 
-pub use books::{OBJECT_METADATA, PAGE_METADATA, Share, WORST_PAGE};
+pub use books::{Holding, OBJECT_METADATA, PAGE_METADATA, Share, WORST_PAGE};
 pub use codec::Page;
+pub use control::FlushError;
 pub use evictions::Evicted;
 pub use guest::{Guest, PageName};
 pub use key::ObjectId;
@@ -160,6 +162,8 @@ pub struct HostPool {
     counters: Counters,
     /// Segments that were picked to be compressed.
     picks: AtomicU64,
+    /// Whether pages are compressed at all.
+    compressing: AtomicBool,
     next_guest: AtomicU32,
 }
 
@@ -189,6 +193,7 @@ impl HostPool {
             stores: RwLock::default(),
             counters: Counters::default(),
             picks: AtomicU64::new(0),
+            compressing: AtomicBool::new(true),
             next_guest: AtomicU32::new(0),
             config,
         })
@@ -208,12 +213,8 @@ impl HostPool {
     /// returns. Persistent pages stay: while they take more than the new size, nothing is promised, and puts without credit
     /// are refused.
     pub fn set_size(&self, size: u64) {
-        let size = size.min(MAX_SIZE);
-        let dirty_limit = self.config.dirty_limit(size, &self.tiers);
-        self.books.set_size(size, dirty_limit);
-        self.shrink();
-        self.arena.trim();
-        self.wake_writer();
+        self.announce_size(size);
+        self.keep_to_size();
     }
 
     /// Figures of the whole pool. Those of memory are taken shard by shard, others as they are.

@@ -175,6 +175,7 @@ impl HostPool {
         kind: PoolKind,
         bytes: &mut Vec<u8>,
     ) -> Vec<Copy> {
+        let compressing = self.is_compressing();
         let mut pages: Vec<Page> = vec![[0; PAGE_SIZE]; TURN];
         let mut copies = Vec::new();
         let mut record = Some(0);
@@ -188,7 +189,7 @@ impl HostPool {
                 let (kept, later) = rest.split_at(page.length);
                 rest = later;
                 let begin = bytes.len();
-                match kept.first_chunk().filter(|_| page.raw) {
+                match kept.first_chunk().filter(|_| page.raw && compressing) {
                     Some(raw) => codec::compress(raw, |compressed| {
                         bytes.extend_from_slice(compressed.unwrap_or(kept));
                     }),
