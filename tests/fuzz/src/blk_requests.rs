@@ -63,6 +63,12 @@ enum Step {
         unaligned: u8,
         seed: u8,
     },
+    /// A chain in proper form, of any kind, with data anywhere.
+    Chain {
+        header: Header,
+        readable: Vec<(Place, Length)>,
+        writable: Vec<(Place, Length)>,
+    },
     /// Chains of anything, which are all waited for.
     Garbage {
         headers: [Header; 4],
@@ -443,6 +449,15 @@ impl<'a> Driver<'a> {
             } => {
                 self.proper(write, sector, pieces, unaligned, seed);
             }
+            Step::Chain {
+                header,
+                readable,
+                writable,
+            } => self.step(Step::Garbage {
+                headers: [header; 4],
+                descriptors: chain(readable, writable),
+                heads: vec![0],
+            }),
             Step::Garbage {
                 headers,
                 descriptors,
@@ -508,6 +523,26 @@ impl<'a> Driver<'a> {
             }
         }
     }
+}
+
+/// A header, data, and a status, one after the other.
+fn chain(readable: Vec<(Place, Length)>, writable: Vec<(Place, Length)>) -> Vec<Descriptor> {
+    let header = (Place::Header(0), Length::Header);
+    let status = (Place::End(1), Length::Status);
+    let readable = [header].into_iter().chain(readable).map(|part| (part, 0));
+    let writable = writable.into_iter().take(8).chain([status]);
+    let parts: Vec<_> = readable
+        .take(8)
+        .chain(writable.map(|part| (part, WRITE)))
+        .collect();
+    let last = parts.len() - 1;
+    let descriptor = |(at, ((place, length), flags)): (usize, ((Place, Length), u16))| Descriptor {
+        place,
+        length,
+        flags: (flags | if at < last { NEXT } else { 0 }) as u8,
+        next: at as u8 + 1,
+    };
+    parts.into_iter().enumerate().map(descriptor).collect()
 }
 
 /// Does what the input says.

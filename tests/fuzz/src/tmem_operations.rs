@@ -383,9 +383,15 @@ impl World {
             match op.kind {
                 Kind::Put(contents) => request = self.put(request, id, object, index, contents),
                 Kind::Fill { count } => {
+                    // Not next to each other: each is a run of its own when it is evicted.
                     for at in 0..u64::from(count % 16) {
-                        request =
-                            self.put(request, id, object, index.wrapping_add(at), Contents::Noise);
+                        request = self.put(
+                            request,
+                            id,
+                            object,
+                            index.wrapping_add(2 * at),
+                            Contents::Noise,
+                        );
                     }
                 }
                 Kind::Get => request = request.get(id, object, index),

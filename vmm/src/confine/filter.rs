@@ -11,8 +11,8 @@ use seccompiler::{
 use super::threads::Call;
 use super::{Confinement, Thread};
 
-/// A call that no thread may make: how the handler of SIGSYS ends the process.
-pub(super) const NEVER: libc::c_long = libc::SYS_kexec_load;
+/// A call that no thread may make, and that does nothing: how the handler of SIGSYS ends the process.
+pub(super) const NEVER: libc::c_long = libc::SYS_getppid;
 
 thread_local! {
     /// Who this thread is, for the handler of SIGSYS: neither initialized nor dropped at run time.
@@ -116,10 +116,12 @@ extern "C" fn report(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c
     line.push(b", which its filter forbids: vtmem has a bug, or was broken into. --confinement log goes on and has the \
 kernel log such calls\n");
     // SAFETY: the buffer is initialized up to that length. In the handler SIGSYS is blocked, so that a second
-    // forbidden call cannot be handled: the kernel ends the process by that signal.
+    // forbidden call cannot be handled: the kernel ends the process by that signal. Only a thread that has no filter yet,
+    // and was sent the signal by somebody, comes to the last line.
     unsafe {
         libc::write(libc::STDERR_FILENO, line.bytes.as_ptr().cast(), line.length);
         libc::syscall(NEVER);
+        libc::_exit(128 + libc::SIGSYS);
     }
 }
 

@@ -1,9 +1,9 @@
 //! What is left to a VMM that a guest has broken into: nothing that its threads do not do anyway.
 //!
-//! [`begin`] comes before the first thread: no new privileges. Each thread then calls [`enter`] as the first
-//! thing that it does, and the main thread when the guest starts, from when on there is no core dump: files that it may still open ([`files`], Landlock),
-//! system calls that it may still make ([`filter`], seccomp). [`threads`] is the table of both. All that a machine needs is open by
-//! then, and its threads have been started: none can start another.
+//! [`begin`] comes before the first thread: no new privileges. Each thread then calls [`enter`] as the first thing that it
+//! does, and the main thread when the guest starts, from when on there is no core dump. That leaves it files to open
+//! ([`files`], Landlock) and system calls to make ([`filter`], seccomp); [`threads`] is the table of both. All that a machine
+//! needs is open by then, and its threads have been started: none can start another.
 
 mod files;
 mod filter;
