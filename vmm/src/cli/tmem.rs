@@ -1,4 +1,4 @@
-//! The texts of `--tmem` and `--tmem-fault`.
+//! The texts of `--tmem`, `--tmem-settings` and `--tmem-fault`.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use tmem_device::device::{Admission, EventFault};
 
 use super::parse;
+use crate::api::tmem_settings::TmemSettings;
 use crate::devices::virtio::tmem::TmemConfig;
 
 /// A worker that polls hears of nothing else, such as its end.
@@ -63,6 +64,11 @@ fn parse_admission(text: &str) -> Result<Admission, String> {
         .into_iter()
         .find(|admission| admission.to_string() == text)
         .ok_or_else(|| format!("admission is always, second-chance or adaptive, not '{text}'"))
+}
+
+/// Parses the value of `--tmem-settings`.
+pub fn parse_settings(text: &str) -> Result<TmemSettings, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// Parses the value of `--tmem-fault`.

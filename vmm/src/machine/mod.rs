@@ -1,19 +1,21 @@
 //! A machine: memory, devices and vCPUs, from a configuration to its exit.
 
 pub mod bus;
+pub mod counters;
 pub mod exit;
+pub mod gate;
 pub mod memory;
+pub mod running;
 pub mod signals;
+pub mod tmem;
+mod tmem_metrics;
 pub mod vcpu;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde_json::json;
 use tmem_device::device::NewDeviceError;
-use tmem_device::governor::{Governor, Settings};
-use tmem_device::pool::{HostPool, PoolConfig};
 use vm_memory::GuestMemoryMmap;
 
 use crate::boot::{self, BootError, BootSource, layout};
@@ -23,15 +25,17 @@ use crate::devices::serial::{self, Serial};
 use crate::devices::terminal::RawMode;
 use crate::devices::virtio::blk::Blk;
 use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
-use crate::devices::virtio::tmem::{Tmem, TmemConfig};
+use crate::devices::virtio::tmem::TmemConfig;
 use crate::devices::virtio::{Memory, VirtioDevice};
 use crate::disk::{DiskError, DiskOptions};
-use crate::host_memory;
 use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
 use bus::{Bus, BusDevice};
+use counters::Counting;
 use exit::{Exit, ExitSlot};
 use memory::MemoryError;
+use running::Machine;
 use signals::SignalWatch;
+use tmem::TmemService;
 use vcpu::{Buses, VcpuThreads};
 
 /// What a machine is made of.
@@ -107,9 +111,7 @@ fn host<T>(what: &'static str, result: io::Result<T>) -> Result<T, MachineError>
 /// Virtio devices of one machine, in order of their slots.
 struct Devices {
     disks: Vec<Arc<Blk>>,
-    tmem: Option<Arc<Tmem>>,
-    /// Of the pool behind it, where its size is not fixed.
-    _governor: Option<Governor>,
+    tmem: Option<TmemService>,
 }
 
 impl Devices {
@@ -122,23 +124,8 @@ impl Devices {
         for (letter, options) in ('a'..).zip(&config.disks) {
             disks.push(Arc::new(Blk::open(&format!("vd{letter}"), options)?));
         }
-        let (mut tmem, mut governor) = (None, None);
-        if let Some(options) = config.tmem {
-            let pool = HostPool::new(PoolConfig::new(options.size));
-            if let Some(minimum) = options.minimum {
-                let settings = Settings {
-                    minimum,
-                    ..Settings::new(options.size)
-                };
-                governor = Some(host("a governor", Governor::start(pool.clone(), settings))?);
-            }
-            tmem = Some(Arc::new(Tmem::new(pool, options)?));
-        }
-        Ok(Devices {
-            disks,
-            tmem,
-            _governor: governor,
-        })
+        let tmem = config.tmem.map(TmemService::open).transpose()?;
+        Ok(Devices { disks, tmem })
     }
 
     fn all(&self) -> Vec<Arc<dyn VirtioDevice>> {
@@ -147,7 +134,7 @@ impl Devices {
             .iter()
             .map(|disk| disk.clone() as Arc<dyn VirtioDevice>);
         disks
-            .chain(self.tmem.iter().map(|tmem| tmem.clone() as _))
+            .chain(self.tmem.iter().map(|tmem| tmem.device().clone() as _))
             .collect()
     }
 }
@@ -182,16 +169,6 @@ fn plug(
     Ok(transports)
 }
 
-/// Everything that a mark writes down.
-fn snapshot(vm: &dyn Vm, disks: &[Arc<Blk>], tmem: Option<&Tmem>) -> serde_json::Value {
-    json!({
-        "exits": vm.exit_counts(),
-        "disks": disks.iter().map(|disk| disk.counters()).collect::<Vec<_>>(),
-        "tmem": tmem.map(Tmem::stats),
-        "host_memory": host_memory::read(),
-    })
-}
-
 /// Whether a machine of this configuration could boot, as far as one can tell without a hypervisor and
 /// without opening its disks.
 pub fn check(config: &MachineConfig) -> Result<(), MachineError> {
@@ -204,13 +181,15 @@ pub fn check(config: &MachineConfig) -> Result<(), MachineError> {
     Ok(())
 }
 
-/// Runs a machine on `hypervisor` from start to end; returns why it ended.
+/// Runs a machine on a hypervisor from start to end; returns why it ended. `started` is told of the machine as soon as
+/// its guest runs, and forgets it when the machine has ended.
 ///
 /// Whatever could be refused (files, disks, memory) is looked at before the guest executes its first
 /// instruction.
 pub fn run(
     config: &MachineConfig,
     open_hypervisor: impl FnOnce() -> Result<Box<dyn Hypervisor>, HypervisorError>,
+    started: impl FnOnce(&Arc<Machine>),
 ) -> Result<Exit, MachineError> {
     let memory = memory::map(config.memory)?;
     let devices = Devices::open(config)?;
@@ -240,9 +219,14 @@ pub fn run(
         port(layout::I8042_PORT, 1),
         Arc::new(I8042::new(exit.clone())),
     );
+    let count = Counting {
+        vm: vm.clone(),
+        disks: devices.disks.clone(),
+        tmem: devices.tmem.as_ref().map(|tmem| tmem.device().clone()),
+    };
     if let Some(path) = &config.marks {
-        let (vm, disks, tmem) = (vm.clone(), devices.disks.clone(), devices.tmem.clone());
-        let take = move || snapshot(vm.as_ref(), &disks, tmem.as_deref());
+        let count = count.clone();
+        let take = move || count.counters();
         let mark = Mark::create(path, Box::new(take)).map_err(|source| MachineError::Marks {
             path: path.clone(),
             source,
@@ -255,19 +239,18 @@ pub fn run(
     for id in 0..config.cpus {
         vcpus.push(vm.create_vcpu(id, (id == 0).then_some(entry))?);
     }
-    let _signals = host("a signal handler", SignalWatch::start(exit.clone()))?;
+    let signalled = exit.clone();
+    let hear = move |signal| signalled.set(Exit::Signal(signal));
+    let _signals = host("a signal handler", SignalWatch::start(hear))?;
     let _raw_mode = host("raw mode for the terminal", RawMode::enter())?;
     let input = host("a thread", serial::spawn_input(serial, exit.clone()))?;
     let threads = host(
         "a thread",
         VcpuThreads::start(vcpus, &Arc::new(buses), &exit),
     )?;
-
-    let reason = exit.wait();
-    threads.join();
-    for transport in &transports {
-        transport.shut_down();
-    }
+    let machine = Arc::new(Machine::new(count, devices.tmem, transports, threads, exit));
+    started(&machine);
+    let reason = machine.wait();
     if input.join().is_err() {
         tracing::error!("the serial input thread panicked");
     }

@@ -20,11 +20,12 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::QueueT;
 use vm_memory::GuestAddressSpace;
 
+use super::reins::Reins;
 use super::{ActivateError, Activation, VirtioDevice};
 use crate::disk::engine::{self, Engine};
 use crate::disk::{Disk, DiskError, DiskOptions, HostCounters, SECTOR};
 use request::{Kind, Request};
-use worker::{Setup, Stop, Worker};
+use worker::{Setup, Worker};
 
 #[path = "blk_request.rs"]
 mod request;
@@ -100,7 +101,7 @@ struct State {
 }
 
 struct Running {
-    stop: Arc<Stop>,
+    reins: Arc<Reins>,
     thread: JoinHandle<Box<dyn Engine>>,
 }
 
@@ -209,7 +210,7 @@ impl VirtioDevice for Blk {
             .engine
             .take()
             .unwrap_or_else(|| engine::choose(&self.disk, &self.id));
-        let stop = Arc::new(Stop::new()?);
+        let reins = Arc::new(Reins::new()?);
         let setup = Setup {
             id: self.id.clone(),
             disk: Arc::clone(&self.disk),
@@ -218,7 +219,7 @@ impl VirtioDevice for Blk {
             memory,
             doorbell,
             interrupt,
-            stop: Arc::clone(&stop),
+            reins: Arc::clone(&reins),
             // With cache=writethrough the file itself was opened so (O_DSYNC).
             durable_writes: self.disk.cache().has_write_cache()
                 && features & (1 << VIRTIO_BLK_F_FLUSH) == 0,
@@ -227,15 +228,27 @@ impl VirtioDevice for Blk {
         let thread = thread::Builder::new()
             .name(format!("blk-{}", self.id))
             .spawn(|| worker.run())?;
-        state.running = Some(Running { stop, thread });
+        state.running = Some(Running { reins, thread });
         Ok(())
     }
 
     fn reset(&self) {
         let mut state = self.state();
-        if let Some(Running { stop, thread }) = state.running.take() {
-            stop.stop();
+        if let Some(Running { reins, thread }) = state.running.take() {
+            reins.end();
             state.engine = thread.join().ok();
+        }
+    }
+
+    fn pause(&self) {
+        if let Some(Running { reins, thread }) = &self.state().running {
+            reins.hold(thread);
+        }
+    }
+
+    fn resume(&self) {
+        if let Some(Running { reins, .. }) = &self.state().running {
+            reins.release();
         }
     }
 }

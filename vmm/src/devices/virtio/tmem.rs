@@ -5,15 +5,15 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
 use tmem_device::device::{
-    DeviceConfig, DeviceError, NewDeviceError, Signal, TmemDevice, TmemStats,
+    Admission, DeviceConfig, DeviceError, NewDeviceError, Signal, TmemDevice, TmemStats,
 };
-use tmem_device::pool::HostPool;
+use tmem_device::pool::{Guest, HostPool};
 use tmem_device::wire;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
@@ -22,6 +22,7 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::polling::Polling;
+use super::reins::{Order, Reins};
 use super::{ActivateError, Activation, Interrupt, Memory, VirtioDevice};
 
 type Device = TmemDevice<Memory>;
@@ -52,7 +53,7 @@ pub struct Tmem {
 
 /// The thread that serves the put queue and offers of event buffers.
 struct Worker {
-    stop: EventFd,
+    reins: Arc<Reins>,
     thread: JoinHandle<()>,
 }
 
@@ -66,6 +67,27 @@ impl Tmem {
             interrupt: RwLock::new(None),
             worker: Mutex::new(None),
         })
+    }
+
+    fn worker(&self) -> MutexGuard<'_, Option<Worker>> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The guest of the pool.
+    pub fn guest(&self) -> &Guest {
+        self.device.guest()
+    }
+
+    /// Has the driver put other pages from now on, if it leaves that to the host.
+    pub fn set_admission(&self, admission: Admission) {
+        self.device.set_admission(admission);
+        let interrupt = self
+            .interrupt
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(interrupt) = interrupt.as_ref() {
+            interrupt.config_changed();
+        }
     }
 
     /// The device's figures and its pool's.
@@ -107,14 +129,13 @@ impl VirtioDevice for Tmem {
             let tmem_device::device::ActivateError::InvalidQueue(queue) = error;
             ActivateError::QueueNotReady(queue)
         })?;
-        let stop = EventFd::new(libc::EFD_NONBLOCK)?;
+        let reins = Arc::new(Reins::new()?);
         let service = Service {
             device: self.device.clone(),
             interrupt: interrupt.clone(),
             event: doorbells.swap_remove(usize::from(wire::QUEUE_EVENT)),
             put: doorbells.swap_remove(usize::from(wire::QUEUE_PUT)),
-            stop: stop.try_clone()?,
-            stopped: false,
+            reins: reins.clone(),
             polling: Polling::new(self.poll),
             awake: false,
             served: Instant::now(),
@@ -126,7 +147,7 @@ impl VirtioDevice for Tmem {
                 return Err(error.into());
             }
         };
-        *self.worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(Worker { stop, thread });
+        *self.worker() = Some(Worker { reins, thread });
         *self
             .interrupt
             .write()
@@ -139,19 +160,26 @@ impl VirtioDevice for Tmem {
             .interrupt
             .write()
             .unwrap_or_else(PoisonError::into_inner) = None;
-        let worker = self
-            .worker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(Worker { stop, thread }) = worker {
-            // Written once, so the counter cannot overflow.
-            let _ = stop.write(1);
+        let worker = self.worker().take();
+        if let Some(Worker { reins, thread }) = worker {
+            reins.end();
             if thread.join().is_err() {
                 tracing::error!("the virtio-tmem worker panicked");
             }
         }
         self.device.reset();
+    }
+
+    fn pause(&self) {
+        if let Some(Worker { reins, thread }) = self.worker().as_ref() {
+            reins.hold(thread);
+        }
+    }
+
+    fn resume(&self) {
+        if let Some(Worker { reins, .. }) = self.worker().as_ref() {
+            reins.release();
+        }
     }
 
     fn exit_queues(&self) -> &[u16] {
@@ -200,8 +228,7 @@ struct Service {
     interrupt: Arc<dyn Interrupt>,
     put: EventFd,
     event: EventFd,
-    stop: EventFd,
-    stopped: bool,
+    reins: Arc<Reins>,
     polling: Polling,
     /// The put queue's doorbell is off, so the queue has to be looked at.
     awake: bool,
@@ -214,7 +241,7 @@ const FOREVER: i32 = -1;
 
 const PUT: u32 = 0;
 const EVENT: u32 = 1;
-const STOP: u32 = 2;
+const ORDER: u32 = 2;
 
 impl Service {
     fn spawn(self) -> io::Result<JoinHandle<()>> {
@@ -232,8 +259,10 @@ impl Service {
                     let Ok(service) = manager.subscriber_mut(id) else {
                         return;
                     };
-                    if service.stopped {
-                        return;
+                    match service.reins.order() {
+                        Order::Run => {}
+                        Order::Hold => service.reins.hold_here(),
+                        Order::End => return,
                     }
                     if service.awake {
                         service.look();
@@ -300,14 +329,20 @@ impl MutEventSubscriber for Service {
                 let _ = self.event.read();
                 report(self.interrupt.as_ref(), self.device.serve_event_queue());
             }
-            _ => self.stopped = true,
+            // The thread looks for orders after each round of events.
+            _ => {}
         }
     }
 
     fn init(&mut self, ops: &mut EventOps) {
-        for (fd, data) in [(&self.put, PUT), (&self.event, EVENT), (&self.stop, STOP)] {
-            if let Err(error) = ops.add(Events::with_data(fd, data, EventSet::IN)) {
-                tracing::error!(?error, fd = fd.as_raw_fd(), "cannot watch a doorbell");
+        let sources = [
+            (self.put.as_raw_fd(), PUT),
+            (self.event.as_raw_fd(), EVENT),
+            (self.reins.as_raw_fd(), ORDER),
+        ];
+        for (fd, data) in sources {
+            if let Err(error) = ops.add(Events::with_data_raw(fd, data, EventSet::IN)) {
+                tracing::error!(?error, fd, "cannot watch a doorbell");
                 self.interrupt.needs_reset();
             }
         }
