@@ -3,6 +3,7 @@
 //! Machines without hardware virtualization run them in the lab. A test that can't run says why and
 //! counts as ignored; with `VTMEM_REQUIRE_E2E=1` (CI) it fails instead.
 
+mod api;
 mod boot;
 mod cli_errors;
 mod compare;
@@ -41,6 +42,7 @@ fn areas() -> impl Iterator<Item = &'static [Case]> {
     [
         specification::CASES,
         cli_errors::CASES,
+        api::CASES,
         boot::CASES,
         confine::CASES,
         disks::CASES,

@@ -46,7 +46,7 @@ impl Accel {
 
 /// Whether /proc/cpuinfo lists SVM or VMX. An openable /dev/kvm alone says little: KVM without
 /// either cannot run an unmodified kernel.
-fn virtualizes(cpuinfo: &str) -> bool {
+pub fn virtualizes(cpuinfo: &str) -> bool {
     cpuinfo
         .lines()
         .filter(|line| line.starts_with("flags"))

@@ -65,6 +65,27 @@ fn it_shrinks_at_once_and_grows_slowly() {
 }
 
 #[test]
+fn other_settings_hold_at_once_however_little_they_differ() {
+    let mut decider = Decider::new(settings(), seconds(0));
+    decider.set_settings(Settings {
+        maximum: GIB - MIB,
+        ..settings()
+    });
+    let smaller = decider.step(seconds(1), &host(4 * GIB), full(GIB));
+    assert_eq!(smaller.target, GIB - MIB);
+    // A larger maximum is grown into, like any room.
+    decider.set_settings(settings());
+    let larger = decider.step(seconds(2), &host(4 * GIB), full(GIB));
+    assert_eq!(larger.target, GIB - MIB);
+    decider.set_settings(Settings {
+        minimum: 2 * GIB,
+        maximum: GIB,
+        ..settings()
+    });
+    assert_eq!(decider.target(), GIB);
+}
+
+#[test]
 fn persistent_pages_are_not_counted_as_available() {
     let usage = Usage {
         used: 800 * MIB,

@@ -1,9 +1,13 @@
 //! The command line: one subcommand a file.
 
 pub mod compare;
+pub mod controlled;
+pub mod ctl;
 pub mod demo;
+pub mod doctor;
 pub mod images;
 pub mod lab;
+pub mod manual;
 pub mod parse;
 pub mod run;
 pub mod tmem;
@@ -51,6 +55,14 @@ enum Command {
     Torture(torture::TortureArgs),
     /// Build, list or remove the guest's and the lab's images.
     Images(images::ImagesArgs),
+    /// Watch and steer a guest by its control socket.
+    Ctl(ctl::CtlArgs),
+    /// Tell what this host can do, and what to do about the rest.
+    Doctor,
+    /// Print a shell's completions.
+    Completions(manual::CompletionsArgs),
+    /// Write the man pages.
+    Man(manual::ManArgs),
 }
 
 /// Runs `vtmem` with this process's arguments; returns its exit status.
@@ -70,6 +82,10 @@ pub fn main() -> ExitCode {
         Command::Lab(args) => lab::execute(args),
         Command::Torture(args) => torture::execute(args),
         Command::Images(args) => images::execute(args),
+        Command::Ctl(args) => ctl::execute(args),
+        Command::Doctor => Ok(doctor::execute()),
+        Command::Completions(args) => Ok(manual::completions(&args)),
+        Command::Man(args) => manual::man(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error}");

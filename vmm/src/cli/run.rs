@@ -1,23 +1,26 @@
 //! `vtmem run`: launch a guest.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tmem_device::device::{DeviceConfig, EventFault};
+use tmem_device::device::EventFault;
 use vtmem_images::{Images, Options, Progress as _, TerminalProgress};
 
+use super::controlled::{self, Host};
 use crate::accel::{Accel, Clock};
-use crate::boot::BootSource;
+use crate::api::boot_source::BootSourceSettings;
+use crate::api::config::VmConfig;
+use crate::api::disks::NamedDisk;
+use crate::api::machine::MachineSettings;
+use crate::api::quantity::Memory;
+use crate::api::server::Source;
+use crate::api::socket::Socket;
+use crate::api::tmem_settings::TmemSettings;
 use crate::cli::{CliError, parse, tmem};
 use crate::confine::Confinement;
 use crate::devices::virtio::tmem::TmemConfig;
 use crate::disk::DiskOptions;
-use crate::hypervisor::Hypervisor;
-use crate::hypervisor::kvm::KvmHypervisor;
-use crate::lab;
-use crate::lab::guest::GuestError;
-use crate::machine::exit::Exit;
-use crate::machine::{self, MachineConfig};
 
 /// Options of `vtmem run`.
 #[derive(clap::Args, Clone, Debug)]
@@ -88,58 +91,94 @@ pub struct RunArgs {
     /// What is left to this process once the guest runs: only the system calls and files that its threads need.
     #[arg(long, value_enum, default_value_t)]
     pub confinement: Confinement,
+    /// Take the machine from a TOML file: `[machine] memory, cpus`, `[boot-source] kernel, initrd, cmdline`, `[[disks]] id, path,
+    /// cache, readonly`, `[tmem] size, …`, as docs/api.md says.
+    #[arg(long, value_name = "FILE",
+        conflicts_with_all = ["kernel", "initrd", "cmdline", "mem", "cpus", "disks", "tmem"])]
+    pub config: Option<PathBuf>,
+    /// Serve the control API (HTTP) on a Unix socket for this user alone. Without a kernel, the machine waits there for its
+    /// configuration and its start. docs/api.md has the API; `vtmem ctl` speaks it.
+    #[arg(long, value_name = "PATH")]
+    pub api_socket: Option<PathBuf>,
+    /// For the lab: serve the control API on this character device.
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        hide = true,
+        conflicts_with = "api_socket"
+    )]
+    pub api_channel: Option<PathBuf>,
+    /// For the lab: all that tmem is to be, in JSON.
+    #[arg(long, value_name = "JSON", hide = true, requires = "tmem", value_parser = tmem::parse_settings)]
+    pub tmem_settings: Option<TmemSettings>,
 }
 
 /// Runs `vtmem run`.
 pub fn execute(args: RunArgs) -> Result<ExitCode, CliError> {
-    let (accel, clock) = (args.accel.resolve(), args.clock);
-    let config = machine_config(args)?;
-    if accel == Accel::Lab {
-        return match lab::guest::run(&config, clock, super::lab::image) {
-            Ok(status) => Ok(ExitCode::from(status)),
-            Err(GuestError::Lab(error)) => super::lab::failed(error),
-            Err(error) => Err(error.into()),
-        };
-    }
-    let exit = machine::run(&config, || {
-        KvmHypervisor::open().map(|kvm| Box::new(kvm) as Box<dyn Hypervisor>)
-    })?;
-    if let Exit::Failed(why) = &exit {
-        eprintln!("error: the guest cannot go on: {why}");
-    }
-    Ok(ExitCode::from(exit.status()))
-}
-
-/// What the options say; without a kernel, with the guest of `vtmem images`.
-fn machine_config(args: RunArgs) -> Result<MachineConfig, CliError> {
-    let event_fault = args.tmem_fault.unwrap_or_default();
-    let (kernel, initrd) = match args.kernel {
-        Some(kernel) => (kernel, args.initrd),
-        None => {
-            let mut progress = TerminalProgress::new();
-            let guest = Images::open(Options::default())?.guest(&mut progress)?;
-            progress.finish();
-            (guest.kernel, Some(guest.initrd))
-        }
+    let waits = args.api_socket.is_some() && args.kernel.is_none();
+    let mut vm = match &args.config {
+        Some(path) => VmConfig::read(path)?,
+        None => vm_config(&args),
     };
-    Ok(MachineConfig {
-        boot: BootSource {
-            kernel,
-            initrd,
-            cmdline: args.cmdline,
-        },
-        memory: args.mem,
-        cpus: args.cpus,
-        disks: args.disks,
-        tmem: args.tmem.map(|tmem| TmemConfig {
-            device: DeviceConfig {
-                event_fault,
-                ..tmem.device
-            },
-            ..tmem
-        }),
+    let host = Host {
+        accel: args.accel.resolve(),
+        clock: args.clock,
         acpi: !args.no_acpi,
         marks: args.marks,
         confinement: args.confinement,
+        event_fault: args.tmem_fault.unwrap_or_default(),
+    };
+    let source = match (&args.api_socket, &args.api_channel) {
+        (Some(path), _) => Some(Source::Socket(Socket::bind(path)?)),
+        (None, Some(device)) => {
+            let opened = File::options().read(true).write(true).open(device);
+            let device = opened.map_err(|error| format!("{}: {error}", device.display()))?;
+            Some(Source::Channel(device.into()))
+        }
+        (None, None) => None,
+    };
+    if vm.boot_source.is_none() && !waits {
+        vm.boot_source = Some(default_guest(&args.cmdline)?);
+    }
+    controlled::run(&host, vm, source)
+}
+
+/// The guest of `vtmem images`.
+fn default_guest(cmdline: &str) -> Result<BootSourceSettings, CliError> {
+    let mut progress = TerminalProgress::new();
+    let guest = Images::open(Options::default())?.guest(&mut progress)?;
+    progress.finish();
+    Ok(BootSourceSettings {
+        kernel: guest.kernel,
+        initrd: Some(guest.initrd),
+        cmdline: cmdline.to_owned(),
     })
+}
+
+/// What the options say.
+fn vm_config(args: &RunArgs) -> VmConfig {
+    let given = args.tmem.as_ref().map(TmemSettings::from);
+    VmConfig {
+        machine: MachineSettings {
+            memory: Memory(args.mem),
+            cpus: args.cpus,
+        },
+        boot_source: args.kernel.as_ref().map(|kernel| BootSourceSettings {
+            kernel: kernel.clone(),
+            initrd: args.initrd.clone(),
+            cmdline: args.cmdline.clone(),
+        }),
+        disks: (0..)
+            .zip(&args.disks)
+            .map(|(number, disk)| NamedDisk::numbered(number, disk))
+            .collect(),
+        // What the pool spills to has another name in the lab than outside.
+        tmem: match (args.tmem_settings.clone(), given) {
+            (Some(settings), Some(given)) => Some(TmemSettings {
+                spill: given.spill,
+                ..settings
+            }),
+            (settings, given) => settings.or(given),
+        },
+    }
 }

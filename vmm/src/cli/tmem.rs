@@ -1,4 +1,4 @@
-//! The texts of `--tmem` and `--tmem-fault`.
+//! The texts of `--tmem`, `--tmem-settings` and `--tmem-fault`.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -8,6 +8,7 @@ use tmem_device::device::{Admission, EventFault};
 use tmem_device::tier::disk::{DiskConfig, MIN_SIZE};
 
 use super::parse;
+use crate::api::tmem_settings::TmemSettings;
 use crate::devices::virtio::tmem::{SpillConfig, TmemConfig};
 
 /// A worker that polls hears of nothing else, such as its end.
@@ -132,6 +133,11 @@ fn parse_admission(text: &str) -> Result<Admission, String> {
         .into_iter()
         .find(|admission| admission.to_string() == text)
         .ok_or_else(|| format!("admission is always, second-chance or adaptive, not '{text}'"))
+}
+
+/// Parses the value of `--tmem-settings`.
+pub fn parse_settings(text: &str) -> Result<TmemSettings, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// Parses the value of `--tmem-fault`.

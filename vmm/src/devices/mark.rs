@@ -12,9 +12,10 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::machine::bus::BusDevice;
+use crate::machine::counters::Counters;
 
 /// Takes one snapshot of all counters.
-pub type Snapshot = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
+pub type Snapshot = Box<dyn Fn() -> Counters + Send + Sync>;
 
 /// More marks than this are a guest gone wild, not a measurement.
 const MAX_MARKS: u32 = 100_000;
@@ -29,7 +30,7 @@ pub struct Mark {
 struct Line {
     mark: u8,
     #[serde(flatten)]
-    counters: serde_json::Value,
+    counters: Counters,
 }
 
 impl Mark {
@@ -78,7 +79,12 @@ mod tests {
     fn one_line_for_each_mark_in_order() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("marks");
-        let snapshot = || serde_json::json!({"exits": {"total": 7}});
+        let snapshot = || Counters {
+            exits: [("total".to_owned(), 7)].into(),
+            disks: vec![],
+            tmem: None,
+            host_memory: None,
+        };
         let mark = Mark::create(&path, Box::new(snapshot)).expect("create");
         mark.write(0, &[16]);
         mark.write(0, &[1, 2]);
@@ -86,7 +92,8 @@ mod tests {
         let text = std::fs::read_to_string(&path).expect("read");
         assert_eq!(
             text,
-            "{\"mark\":16,\"exits\":{\"total\":7}}\n{\"mark\":128,\"exits\":{\"total\":7}}\n"
+            "{\"mark\":16,\"exits\":{\"total\":7},\"disks\":[],\"tmem\":null,\"host_memory\":null}\n\
+             {\"mark\":128,\"exits\":{\"total\":7},\"disks\":[],\"tmem\":null,\"host_memory\":null}\n"
         );
     }
 }

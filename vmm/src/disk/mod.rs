@@ -10,6 +10,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::hint::hint;
+
 mod block_device;
 pub(crate) mod buffers;
 pub(crate) mod engine;
@@ -26,7 +31,8 @@ pub(crate) const SECTOR: u64 = 512;
 
 /// How a disk uses the host's page cache, and what the guest is told about its write cache. The
 /// modes mean what they mean in QEMU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Cache {
     /// O_DIRECT: the host's page cache is bypassed. The guest sees a write cache (the device's
     /// own); what it wrote is durable after FLUSH.
@@ -189,33 +195,6 @@ fn fields(text: &str) -> Vec<String> {
     }
     fields.push(field);
     fields
-}
-
-/// "(did you mean …?)" when one of `known` is near enough to be what was meant.
-fn hint(written: &str, known: &[&str]) -> String {
-    known
-        .iter()
-        .map(|&candidate| (edits(written, candidate), candidate))
-        .min()
-        .filter(|&(distance, candidate)| distance <= 1 + candidate.len() / 3)
-        .map(|(_, candidate)| format!(" (did you mean '{candidate}'?)"))
-        .unwrap_or_default()
-}
-
-/// How many characters must be inserted, dropped or changed to make `b` of `a`.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &to) in b.iter().enumerate() {
-            let change = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::Path;
 use vtmem_images::cpio::Writer;
 
 use super::config::LabConfig;
+use super::qemu::CHANNEL;
 
 /// How the job is connected to this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,12 @@ impl Job<'_> {
             }
             Connection::Streams => setup += "standard_input\n",
             Connection::NoInput => {}
+        }
+        if self.config.channel.is_some() {
+            // The port has its name just before it is connected.
+            let port = CHANNEL.trim_start_matches("/dev/");
+            let name = format!("/sys/class/virtio-ports/{port}/name");
+            setup += &format!("until [ -e {name} ]; do sleep 0.01; done\n");
         }
         setup
     }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::LabError;
@@ -33,6 +35,8 @@ pub struct LabConfig {
     pub files: Vec<(PathBuf, String)>,
     /// Absolute paths inside, of files or directories, whose content comes back.
     pub outputs: Vec<String>,
+    /// This host's far end of a line to the job: [`CHANNEL`](super::qemu::CHANNEL) inside.
+    pub channel: Option<Arc<UnixStream>>,
 }
 
 impl LabConfig {
@@ -46,6 +50,7 @@ impl LabConfig {
             disks: vec![],
             files: vec![],
             outputs: vec![],
+            channel: None,
         }
     }
 

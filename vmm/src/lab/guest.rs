@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tmem_device::device::EventFault;
 use tmem_device::tier::disk::DiskTier;
 use vtmem_images::{ImagesError, LabImage};
 
 use super::config::BASE_MEMORY;
+use super::qemu::CHANNEL;
 use super::{Lab, LabConfig, LabDisk, LabError, LabOutcome};
 use crate::accel::Clock;
 use crate::devices::virtio::tmem::{SpillConfig, TmemConfig};
@@ -89,6 +92,17 @@ fn tmem_text(tmem: &TmemConfig, disks: usize) -> String {
     text
 }
 
+/// How the VMM inside is controlled from here.
+#[derive(Default)]
+pub struct Control {
+    /// QEMU's end of the line to its API.
+    pub line: Option<UnixStream>,
+    /// What its tmem is to be, beyond what `--tmem` says, in JSON.
+    pub tmem: Option<String>,
+    /// Called when all was looked at that can be, and the lab is about to start.
+    pub starting: Option<Box<dyn FnOnce()>>,
+}
+
 fn spill(config: &MachineConfig) -> Option<&SpillConfig> {
     config.tmem.as_ref()?.spill.as_ref()
 }
@@ -113,7 +127,7 @@ fn open_spill(spill: &SpillConfig) -> Result<DiskTier, GuestError> {
 }
 
 /// The command line for inside.
-fn arguments(config: &MachineConfig) -> Vec<String> {
+fn arguments(config: &MachineConfig, control: &Control) -> Vec<String> {
     let mut argv: Vec<String> = ["vtmem", "run", "--accel", "kvm", "--kernel", KERNEL]
         .map(str::to_owned)
         .into();
@@ -143,6 +157,12 @@ fn arguments(config: &MachineConfig) -> Vec<String> {
     }
     if config.marks.is_some() {
         option("--marks", MARKS.to_owned());
+    }
+    if let Some(tmem) = &control.tmem {
+        option("--tmem-settings", tmem.clone());
+    }
+    if control.line.is_some() {
+        option("--api-channel", CHANNEL.to_owned());
     }
     if !config.acpi {
         argv.push("--no-acpi".to_owned());
@@ -180,13 +200,14 @@ fn lab_config(config: &MachineConfig, clock: Clock) -> LabConfig {
 }
 
 /// Checks the machine, locks its disks, creates its marks file, and runs it in the lab that `image` gives,
-/// connected to this process's streams; returns the exit status of `vtmem run`.
+/// connected to this process's streams, and to `control`; returns the exit status of `vtmem run`.
 ///
 /// # Errors
 /// What `vtmem run` would refuse is refused before there is an image or a lab.
 pub fn run(
     config: &MachineConfig,
     clock: Clock,
+    control: Control,
     image: impl FnOnce() -> Result<LabImage, ImagesError>,
 ) -> Result<u8, GuestError> {
     // Opened for their locks: as long as the guest runs nobody else may have the disks. How they are cached is
@@ -210,8 +231,14 @@ pub fn run(
     if let Some(path) = &config.marks {
         marks(path, File::create(path).map(|file| marks_file = Some(file)))?;
     }
-    let lab = Lab::new(&image()?, lab_config(config, clock))?;
-    let LabOutcome { status, outputs } = lab.run_attached(&arguments(config))?;
+    let argv = arguments(config, &control);
+    let mut lab = lab_config(config, clock);
+    lab.channel = control.line.map(Arc::new);
+    let lab = Lab::new(&image()?, lab)?;
+    if let Some(starting) = control.starting {
+        starting();
+    }
+    let LabOutcome { status, outputs } = lab.run_attached(&argv)?;
     if let (Some(path), Some(mut file)) = (&config.marks, marks_file)
         && let Some(lines) = outputs.get(MARKS)
     {

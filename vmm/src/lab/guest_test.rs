@@ -47,7 +47,7 @@ fn the_inner_command_line_means_the_same_machine() {
         marks: Some("m".into()),
         confinement: Confinement::Log,
     };
-    let argv = arguments(&config);
+    let argv = arguments(&config, &Control::default());
     let run = Command::parse_from(&argv[1..]).run;
     assert_eq!(run.cmdline, config.boot.cmdline);
     assert_eq!((run.mem, run.cpus), (config.memory, config.cpus));

@@ -14,6 +14,9 @@ use crate::accel::Clock;
 /// The emulator, and the Debian package that has it.
 pub const PROGRAM: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
 
+/// Where a job finds the line to this host's API, if there is one.
+pub const CHANNEL: &str = "/dev/vport0p2";
+
 /// Sizes of files that are mapped into the emulated host's memory are multiples of this.
 pub const MEMORY_DISK_UNIT: u64 = 2 << 20;
 
@@ -80,6 +83,8 @@ pub struct Plumbing {
     /// The job's input where that is a stream: by virtio, since a serial line loses what nobody reads, and
     /// knows no end.
     pub stdin: Option<Line>,
+    /// The line to the job's API, by virtio.
+    pub channel: Option<Line>,
     /// The complete root file system.
     pub initrd: OwnedFd,
     /// Library to preload into QEMU.
@@ -91,7 +96,8 @@ pub struct Plumbing {
 impl Plumbing {
     fn descriptors(&self) -> Vec<i32> {
         let lines = [&self.stdio, &self.console, &self.stderr, &self.signals];
-        let lines = lines.into_iter().chain(&self.stdin).map(Line::descriptor);
+        let virtio = self.stdin.iter().chain(&self.channel);
+        let lines = lines.into_iter().chain(virtio).map(Line::descriptor);
         let disks = self.memory_disks.iter().map(|disk| &disk.file);
         let files = [&self.initrd].into_iter().chain(&self.preload);
         let all = lines.chain(files).chain(disks);
@@ -162,12 +168,25 @@ fn arguments(config: &LabConfig, kernel: &Path, plumbing: &Plumbing) -> Vec<OsSt
         add("-chardev", line.chardev(name).into());
         add("-serial", format!("chardev:{name}").into());
     }
-    if let Some(stdin) = &plumbing.stdin {
-        add("-chardev", stdin.chardev("stdin").into());
-        add("-device", "virtio-serial-pci,max_ports=2".into());
+    let ports = [
+        (1, "stdin", &plumbing.stdin),
+        (2, "channel", &plumbing.channel),
+    ];
+    let ports = ports
+        .iter()
+        .filter_map(|(nr, name, line)| Some((nr, name, line.as_ref()?)));
+    // Port 0 is a console's.
+    if let Some((last, ..)) = ports.clone().next_back() {
         add(
             "-device",
-            "virtserialport,nr=1,name=stdin,chardev=stdin".into(),
+            format!("virtio-serial-pci,max_ports={}", last + 1).into(),
+        );
+    }
+    for (nr, name, line) in ports {
+        add("-chardev", line.chardev(name).into());
+        add(
+            "-device",
+            format!("virtserialport,nr={nr},name={name},chardev={name}").into(),
         );
     }
     for (index, disk) in plumbing.memory_disks.iter().enumerate() {

@@ -14,6 +14,7 @@ fn plumbing() -> Plumbing {
         stderr: Line::Out(descriptor()),
         signals: Line::Both(descriptor()),
         stdin: None,
+        channel: None,
         initrd: descriptor(),
         preload: None,
         memory_disks: vec![],
@@ -103,4 +104,15 @@ fn there_is_room_for_the_files_in_memory() {
     let path = format!("id=m0,share=on,mem-path=/proc/self/fd/{fd},size=4194304,readonly=on");
     assert!(args.contains(&path), "{args}");
     assert!(args.contains("nvdimm,id=n1,memdev=m1,unarmed=off"));
+}
+
+#[test]
+fn the_channel_has_the_port_that_inside_knows() {
+    let mut plumbing = plumbing();
+    plumbing.channel = Some(Line::Both(descriptor()));
+    let args = text(&LabConfig::new(Clock::Real), &plumbing);
+    assert!(args.contains("virtio-serial-pci,max_ports=3 "), "{args}");
+    assert!(args.contains("virtserialport,nr=2,name=channel,chardev=channel"));
+    assert!(CHANNEL.ends_with("p2"));
+    assert!(!args.contains("nr=1"));
 }

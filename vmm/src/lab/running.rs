@@ -113,12 +113,16 @@ impl Running {
             }
             Clock::Real => None,
         };
+        let channel = lab.config.channel.as_ref();
+        let channel = channel.map(|line| line.try_clone()).transpose();
+        let channel = host("share a line", channel)?;
         let plumbing = Plumbing {
             stdio: far_stdio,
             console: Line::Out(far_console.into()),
             stderr: Line::Out(far_errors.into()),
             signals: Line::Both(far_signals.into()),
             stdin: far_stdin,
+            channel: channel.map(|line| Line::Both(line.into())),
             initrd: initrd.into(),
             preload,
             memory_disks,

@@ -15,6 +15,10 @@ pub enum Exit {
     PoweredOff,
     /// The guest asked for a reset: exit status 3.
     Reset,
+    /// Shut down by whoever runs it, through the control socket: exit status 0.
+    ShutDown,
+    /// To be started again, as the control socket was told.
+    Restart,
     /// The guest, or the VMM, cannot go on: exit status 4.
     Failed(String),
     /// Stopped from the console: exit status 130.
@@ -27,8 +31,8 @@ impl Exit {
     /// The exit status of `vtmem run`.
     pub fn status(&self) -> u8 {
         match self {
-            Exit::PoweredOff => 0,
-            Exit::Reset => 3,
+            Exit::PoweredOff | Exit::ShutDown => 0,
+            Exit::Reset | Exit::Restart => 3,
             Exit::Failed(_) => 4,
             Exit::Stopped => 130,
             Exit::Signal(signal) => 128_u8.wrapping_add(*signal as u8),

@@ -1,17 +1,20 @@
 //! A machine: memory, devices and vCPUs, from a configuration to its exit.
 
 pub mod bus;
+pub mod counters;
 pub mod exit;
+pub mod gate;
 pub mod memory;
-pub mod pool;
+pub mod running;
 pub mod signals;
+pub mod tmem;
+mod tmem_metrics;
 pub mod vcpu;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde_json::json;
 use tmem_device::tier::disk::OpenError;
 use vm_memory::GuestMemoryMmap;
 
@@ -23,16 +26,17 @@ use crate::devices::serial::{self, Serial};
 use crate::devices::terminal::RawMode;
 use crate::devices::virtio::blk::Blk;
 use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
-use crate::devices::virtio::tmem::{NewTmemError, Tmem, TmemConfig};
+use crate::devices::virtio::tmem::{NewTmemError, TmemConfig};
 use crate::devices::virtio::{Memory, VirtioDevice};
 use crate::disk::{DiskError, DiskOptions};
-use crate::host_memory;
 use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
 use bus::{Bus, BusDevice};
+use counters::Counting;
 use exit::{Exit, ExitSlot};
 use memory::MemoryError;
-use pool::MachinePool;
+use running::Machine;
 use signals::SignalWatch;
+use tmem::TmemService;
 use vcpu::{Buses, VcpuThreads};
 
 /// What a machine is made of.
@@ -116,8 +120,7 @@ fn host<T>(what: &'static str, result: io::Result<T>) -> Result<T, MachineError>
 /// Virtio devices of one machine, in order of their slots.
 struct Devices {
     disks: Vec<Arc<Blk>>,
-    tmem: Option<Arc<Tmem>>,
-    _pool: Option<MachinePool>,
+    tmem: Option<TmemService>,
 }
 
 impl Devices {
@@ -130,17 +133,8 @@ impl Devices {
         for (letter, options) in ('a'..).zip(&config.disks) {
             disks.push(Arc::new(Blk::open(&format!("vd{letter}"), options)?));
         }
-        let (mut tmem, mut pool) = (None, None);
-        if let Some(options) = &config.tmem {
-            let opened = MachinePool::open(options)?;
-            tmem = Some(Arc::new(Tmem::new(opened.host.clone(), options)?));
-            pool = Some(opened);
-        }
-        Ok(Devices {
-            disks,
-            tmem,
-            _pool: pool,
-        })
+        let tmem = config.tmem.as_ref().map(TmemService::open).transpose()?;
+        Ok(Devices { disks, tmem })
     }
 
     fn all(&self) -> Vec<Arc<dyn VirtioDevice>> {
@@ -149,7 +143,7 @@ impl Devices {
             .iter()
             .map(|disk| disk.clone() as Arc<dyn VirtioDevice>);
         disks
-            .chain(self.tmem.iter().map(|tmem| tmem.clone() as _))
+            .chain(self.tmem.iter().map(|tmem| tmem.device().clone() as _))
             .collect()
     }
 }
@@ -190,16 +184,6 @@ fn spills(config: &MachineConfig) -> bool {
     tmem.is_some_and(|tmem| tmem.spill.is_some())
 }
 
-/// Everything that a mark writes down.
-fn snapshot(vm: &dyn Vm, disks: &[Arc<Blk>], tmem: Option<&Tmem>) -> serde_json::Value {
-    json!({
-        "exits": vm.exit_counts(),
-        "disks": disks.iter().map(|disk| disk.counters()).collect::<Vec<_>>(),
-        "tmem": tmem.map(Tmem::stats),
-        "host_memory": host_memory::read(),
-    })
-}
-
 /// Whether a machine of this configuration could boot, as far as one can tell without a hypervisor and
 /// without opening its disks.
 pub fn check(config: &MachineConfig) -> Result<(), MachineError> {
@@ -212,13 +196,15 @@ pub fn check(config: &MachineConfig) -> Result<(), MachineError> {
     Ok(())
 }
 
-/// Runs a machine on `hypervisor` from start to end; returns why it ended.
+/// Runs a machine on a hypervisor from start to end; returns why it ended. `started` is told of the machine as soon as
+/// its guest runs, and forgets it when the machine has ended.
 ///
 /// Whatever could be refused (files, disks, memory) is looked at before the guest executes its first
 /// instruction. The process is confined for good, and fit for nothing else afterwards.
 pub fn run(
     config: &MachineConfig,
     open_hypervisor: impl FnOnce() -> Result<Box<dyn Hypervisor>, HypervisorError>,
+    started: impl FnOnce(&Arc<Machine>),
 ) -> Result<Exit, MachineError> {
     confine::begin(config.confinement)?;
     let memory = memory::map(config.memory)?;
@@ -249,9 +235,14 @@ pub fn run(
         port(layout::I8042_PORT, 1),
         Arc::new(I8042::new(exit.clone())),
     );
+    let count = Counting {
+        vm: vm.clone(),
+        disks: devices.disks.clone(),
+        tmem: devices.tmem.as_ref().map(|tmem| tmem.device().clone()),
+    };
     if let Some(path) = &config.marks {
-        let (vm, disks, tmem) = (vm.clone(), devices.disks.clone(), devices.tmem.clone());
-        let take = move || snapshot(vm.as_ref(), &disks, tmem.as_deref());
+        let count = count.clone();
+        let take = move || count.counters();
         let mark = Mark::create(path, Box::new(take)).map_err(|source| MachineError::Marks {
             path: path.clone(),
             source,
@@ -264,7 +255,9 @@ pub fn run(
     for id in 0..config.cpus {
         vcpus.push(vm.create_vcpu(id, (id == 0).then_some(entry))?);
     }
-    let _signals = host("a signal handler", SignalWatch::start(exit.clone()))?;
+    let signalled = exit.clone();
+    let hear = move |signal| signalled.set(Exit::Signal(signal));
+    let _signals = host("a signal handler", SignalWatch::start(hear))?;
     let _raw_mode = host("raw mode for the terminal", RawMode::enter())?;
     let input = host("a thread", serial::spawn_input(serial, exit.clone()))?;
     let kind = Thread::Vcpu {
@@ -277,11 +270,9 @@ pub fn run(
     )?;
     confine::enter(Thread::Main);
 
-    let reason = exit.wait();
-    threads.join();
-    for transport in &transports {
-        transport.shut_down();
-    }
+    let machine = Arc::new(Machine::new(count, devices.tmem, transports, threads, exit));
+    started(&machine);
+    let reason = machine.wait();
     if input.join().is_err() {
         tracing::error!("the serial input thread panicked");
     }

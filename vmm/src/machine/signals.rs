@@ -1,13 +1,11 @@
-//! SIGINT and SIGTERM stop the machine; nothing else of the process changes.
+//! SIGINT, SIGTERM and SIGHUP stop the machine; nothing else of the process changes.
 
 use std::io;
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-use super::exit::{Exit, ExitSlot};
 use crate::confine::{self, Thread};
 
 /// Waits for signals while it lives.
@@ -17,17 +15,15 @@ pub struct SignalWatch {
 }
 
 impl SignalWatch {
-    /// From now on the first signal sets `exit`.
-    pub fn start(exit: Arc<ExitSlot>) -> io::Result<Self> {
+    /// From now on `hear` is told of signals.
+    pub fn start(hear: impl Fn(i32) + Send + 'static) -> io::Result<Self> {
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
         let handle = signals.handle();
         let thread = thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
                 confine::enter(Thread::Signals);
-                for signal in signals.forever() {
-                    exit.set(Exit::Signal(signal));
-                }
+                signals.forever().for_each(hear);
             })?;
         Ok(SignalWatch {
             handle,

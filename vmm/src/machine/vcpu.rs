@@ -1,13 +1,14 @@
-//! vCPU threads: each runs its vCPU until the machine ends.
+//! vCPU threads: each runs its vCPU until the machine ends, and stands while it is paused.
 
 use std::io;
 use std::os::unix::thread::JoinHandleExt;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::bus::Bus;
 use super::exit::{Exit, ExitSlot};
+use super::gate::Gate;
 use crate::confine::{self, Thread};
 use crate::hypervisor::{ExitHandler, Vcpu, VcpuStop};
 
@@ -56,9 +57,13 @@ fn install_kick_handler() {
     });
 }
 
+/// How often a thread that has not left the guest yet is told again.
+const AGAIN: Duration = Duration::from_millis(1);
+
 /// The running vCPUs.
 pub struct VcpuThreads {
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    gate: Arc<Gate>,
 }
 
 impl VcpuThreads {
@@ -70,9 +75,12 @@ impl VcpuThreads {
         kind: Thread,
     ) -> io::Result<Self> {
         install_kick_handler();
-        let mut started = VcpuThreads { threads: vec![] };
+        let started = VcpuThreads {
+            threads: Mutex::default(),
+            gate: Arc::default(),
+        };
         for (id, mut vcpu) in vcpus.into_iter().enumerate() {
-            let (buses, ending) = (buses.clone(), exit.clone());
+            let (buses, ending, gate) = (buses.clone(), exit.clone(), started.gate.clone());
             let thread = thread::Builder::new()
                 .name(format!("vcpu{id}"))
                 .spawn(move || {
@@ -81,10 +89,11 @@ impl VcpuThreads {
                         if let VcpuStop::Failed(why) = vcpu.run(buses.as_ref()) {
                             ending.set(Exit::Failed(format!("vCPU {id}: {why}")));
                         }
+                        gate.pass();
                     }
                 });
             match thread {
-                Ok(thread) => started.threads.push(thread),
+                Ok(thread) => started.threads().push(thread),
                 Err(error) => {
                     // The vCPUs that run already must end before the error is reported.
                     exit.set(Exit::Failed(format!("no thread for vCPU {id}: {error}")));
@@ -96,15 +105,35 @@ impl VcpuThreads {
         Ok(started)
     }
 
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes every vCPU leave the guest, between two exits; none executes an instruction when this returns.
+    pub fn pause(&self) {
+        let threads = self.threads();
+        self.gate.close();
+        loop {
+            threads.iter().for_each(kick);
+            let running = threads.iter().filter(|thread| !thread.is_finished());
+            if self.gate.wait_standing(running.count(), AGAIN) {
+                return;
+            }
+        }
+    }
+
+    /// Lets the vCPUs go on.
+    pub fn resume(&self) {
+        self.gate.open();
+    }
+
     /// Makes every vCPU leave the guest and joins its thread. The machine's exit must be set.
-    pub fn join(self) {
-        for thread in self.threads {
-            // A signal that comes just before KVM_RUN interrupts nothing, so it is sent again until the
-            // thread has seen that the machine ends.
+    pub fn join(&self) {
+        self.gate.open();
+        for thread in self.threads().drain(..) {
             while !thread.is_finished() {
-                // SAFETY: the thread has not been joined, so its id is valid.
-                unsafe { libc::pthread_kill(thread.as_pthread_t(), kick_signal()) };
-                thread::sleep(Duration::from_millis(1));
+                kick(&thread);
+                thread::sleep(AGAIN);
             }
             if thread.join().is_err() {
                 tracing::error!("a vCPU thread panicked");
@@ -112,3 +141,14 @@ impl VcpuThreads {
         }
     }
 }
+
+/// Interrupts KVM_RUN. A signal that comes just before it interrupts nothing, so it has to be sent again until the
+/// thread has seen why.
+fn kick(thread: &JoinHandle<()>) {
+    // SAFETY: the thread has not been joined, so its id is valid.
+    unsafe { libc::pthread_kill(thread.as_pthread_t(), kick_signal()) };
+}
+
+#[cfg(test)]
+#[path = "vcpu_test.rs"]
+mod tests;

@@ -20,6 +20,7 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::QueueT;
 use vm_memory::GuestAddressSpace;
 
+use super::reins::Reins;
 use super::worker::WorkerThread;
 use super::{ActivateError, Activation, VirtioDevice};
 use crate::confine::Thread;
@@ -27,7 +28,7 @@ use crate::disk::engine::{self, Engine};
 use crate::disk::plain::PlainEngine;
 use crate::disk::{Disk, DiskError, DiskOptions, HostCounters, SECTOR};
 use request::{Kind, Request};
-use worker::{Setup, Stop, Worker};
+use worker::{Setup, Worker};
 
 #[path = "blk_request.rs"]
 mod request;
@@ -99,8 +100,8 @@ struct State {
     thread: WorkerThread<Box<dyn Engine>>,
     /// The way to the disk, while no worker has it.
     engine: Option<Box<dyn Engine>>,
-    /// The way to stop the worker, while there is one.
-    running: Option<Arc<Stop>>,
+    /// The way to lead the worker, while there is one.
+    running: Option<Arc<Reins>>,
 }
 
 impl Blk {
@@ -208,12 +209,12 @@ impl VirtioDevice for Blk {
         queue.set_event_idx(features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0);
 
         let mut state = self.state();
-        let stop = Arc::new(Stop::new()?);
         // A vCPU's thread cannot set up a ring in place of one that was lost.
         let engine = state
             .engine
             .take()
             .unwrap_or_else(|| Box::new(PlainEngine::new(Arc::clone(&self.disk))));
+        let reins = Arc::new(Reins::new()?);
         let setup = Setup {
             id: self.id.clone(),
             disk: Arc::clone(&self.disk),
@@ -222,25 +223,38 @@ impl VirtioDevice for Blk {
             memory,
             doorbell,
             interrupt,
-            stop: Arc::clone(&stop),
+            reins: Arc::clone(&reins),
             // With cache=writethrough the file itself was opened so (O_DSYNC).
             durable_writes: self.disk.cache().has_write_cache()
                 && features & (1 << VIRTIO_BLK_F_FLUSH) == 0,
         };
         let worker = Worker::new(setup, engine)?;
         state.thread.run(|| worker.run());
-        state.running = Some(stop);
+        state.running = Some(reins);
         Ok(())
     }
 
     fn reset(&self) {
         let mut state = self.state();
-        if let Some(stop) = state.running.take() {
-            stop.stop();
+        if let Some(reins) = state.running.take() {
+            reins.end();
             state.engine = state.thread.wait();
             if state.engine.is_none() {
                 tracing::error!("disk {}: its worker panicked", self.id);
             }
+        }
+    }
+
+    fn pause(&self) {
+        let state = self.state();
+        if let Some(reins) = &state.running {
+            reins.hold(|| state.thread.is_idle());
+        }
+    }
+
+    fn resume(&self) {
+        if let Some(reins) = &self.state().running {
+            reins.release();
         }
     }
 }

@@ -4,7 +4,6 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use virtio_bindings::bindings::virtio_blk::{
     VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK,
@@ -14,10 +13,11 @@ use vm_memory::{
     Address, Bytes, GuestAddress, GuestAddressSpace, GuestMemoryError, GuestMemoryMmap, Permissions,
 };
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::Counters;
 use super::request::{Kind, Rejected, Request};
+use crate::devices::virtio::reins::{Order, Reins};
 use crate::devices::virtio::{Interrupt, Memory};
 use crate::disk::Disk;
 use crate::disk::buffers::{BOUNCE_SIZE, BounceBuffer, Buffers, Segment};
@@ -32,32 +32,6 @@ const DOORBELL: u64 = 1;
 /// Used length of an answer that is only its status byte.
 const STATUS_ONLY: u32 = 1;
 
-/// The way to stop a worker.
-pub(super) struct Stop {
-    flag: AtomicBool,
-    event: EventFd,
-}
-
-impl Stop {
-    pub fn new() -> io::Result<Self> {
-        Ok(Stop {
-            flag: AtomicBool::new(false),
-            event: EventFd::new(EFD_NONBLOCK)?,
-        })
-    }
-
-    /// Makes the worker return as soon as nothing is in flight.
-    pub fn stop(&self) {
-        self.flag.store(true, Ordering::Release);
-        // Fails only when the counter is full, and then it is readable.
-        let _ = self.event.write(1);
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.flag.load(Ordering::Acquire)
-    }
-}
-
 /// What a worker is given.
 pub(super) struct Setup {
     pub id: String,
@@ -67,7 +41,7 @@ pub(super) struct Setup {
     pub memory: Memory,
     pub doorbell: EventFd,
     pub interrupt: Arc<dyn Interrupt>,
-    pub stop: Arc<Stop>,
+    pub reins: Arc<Reins>,
     /// Whether the driver knows no write cache, so that every write must be durable by itself.
     pub durable_writes: bool,
 }
@@ -115,7 +89,7 @@ impl Worker {
             )
         };
         watch(setup.doorbell.as_raw_fd(), DOORBELL)?;
-        watch(setup.stop.event.as_raw_fd(), 0)?;
+        watch(setup.reins.as_raw_fd(), 0)?;
         if let Some(fd) = engine.event_fd() {
             watch(fd, 0)?;
         }
@@ -135,8 +109,15 @@ impl Worker {
     /// Serves the queue until it is stopped; returns the engine with nothing in flight.
     pub fn run(mut self) -> Box<dyn Engine> {
         let mut broken = false;
-        while !self.setup.stop.is_stopped() {
-            if !broken && let Err(error) = self.serve() {
+        loop {
+            let order = self.setup.reins.order();
+            let served = match order {
+                Order::End => break,
+                _ if broken => Ok(()),
+                Order::Hold => self.settle(),
+                Order::Run => self.serve(),
+            };
+            if let Err(error) = served {
                 tracing::error!(
                     "disk {}: the guest's virtqueue is broken ({error}); the disk stops until its \
                      driver resets it",
@@ -146,7 +127,10 @@ impl Worker {
                 self.drain();
                 self.setup.interrupt.needs_reset();
             }
-            self.sleep();
+            match order {
+                Order::Hold => self.setup.reins.hold_here(),
+                _ => self.sleep(),
+            }
         }
         self.drain();
         self.engine
@@ -170,7 +154,7 @@ impl Worker {
 
     /// Does all that can be done without waiting.
     fn serve(&mut self) -> Result<(), QueueError> {
-        while !self.setup.stop.is_stopped() {
+        while self.setup.reins.order() == Order::Run {
             let mut completions = std::mem::take(&mut self.completions);
             self.engine.reap(&mut completions);
             let mut progress = !completions.is_empty();
@@ -332,6 +316,22 @@ impl Worker {
         let in_flight = self.requests[usize::from(token)].take();
         self.free.push(token);
         in_flight
+    }
+
+    /// Waits for all that is in flight, and answers it.
+    fn settle(&mut self) -> Result<(), QueueError> {
+        while self.free.len() < self.requests.len() {
+            self.engine.submit();
+            self.engine.wait();
+            let mut completions = std::mem::take(&mut self.completions);
+            self.engine.reap(&mut completions);
+            for completion in completions.drain(..) {
+                self.complete(completion)?;
+            }
+            self.completions = completions;
+        }
+        self.backlog = false;
+        self.signal()
     }
 
     /// Waits for all that is in flight, and answers none of it.

@@ -142,6 +142,18 @@ impl MmioTransport {
         self.reset(&mut self.setup());
     }
 
+    /// Has the device hold still; the machine's vCPUs must stand.
+    pub fn pause(&self) {
+        let _setup = self.setup();
+        self.device.pause();
+    }
+
+    /// Has the device go on.
+    pub fn resume(&self) {
+        let _setup = self.setup();
+        self.device.resume();
+    }
+
     fn setup(&self) -> MutexGuard<'_, Setup> {
         self.setup.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -54,6 +54,10 @@ impl VirtioDevice for Probe {
         self.resets.fetch_add(1, Ordering::SeqCst);
     }
 
+    fn pause(&self) {}
+
+    fn resume(&self) {}
+
     fn exit_queues(&self) -> &[u16] {
         &[1]
     }

@@ -5,9 +5,12 @@
 //! [`Interrupt`], and nothing else.
 
 pub mod blk;
+pub mod blk_metrics;
 pub mod mmio;
 mod polling;
+mod reins;
 pub mod tmem;
+pub mod tmem_metrics;
 mod worker;
 
 use std::sync::Arc;
@@ -61,6 +64,11 @@ pub trait VirtioDevice: Send + Sync {
     fn activate(&self, activation: Activation) -> Result<(), ActivateError>;
     /// Stops the device and joins its threads: when this returns, it touches guest memory no more.
     fn reset(&self);
+    /// Has the device's threads bring to an end what they have begun, and hold still: from the return on it touches no
+    /// guest memory until [`Self::resume`]. The machine's vCPUs stand meanwhile.
+    fn pause(&self);
+    /// Has the device's threads go on where they were.
+    fn resume(&self);
     /// Queues whose doorbell is served inside its exit by [`Self::notify_in_exit`], on the vCPU's
     /// thread, and has no ioeventfd.
     fn exit_queues(&self) -> &[u16] {

@@ -12,9 +12,9 @@ use event_manager::{
     EventManager, EventOps, Events, MutEventSubscriber, SubscriberId, SubscriberOps,
 };
 use tmem_device::device::{
-    DeviceConfig, DeviceError, NewDeviceError, Signal, TmemDevice, TmemStats,
+    Admission, DeviceConfig, DeviceError, NewDeviceError, Signal, TmemDevice, TmemStats,
 };
-use tmem_device::pool::HostPool;
+use tmem_device::pool::{Guest, HostPool};
 use tmem_device::tier::disk::DiskConfig;
 use tmem_device::wire;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -24,6 +24,7 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::polling::Polling;
+use super::reins::{Order, Reins};
 use super::worker::WorkerThread;
 use super::{ActivateError, Activation, Interrupt, Memory, VirtioDevice};
 use crate::confine::Thread;
@@ -81,8 +82,8 @@ pub struct Tmem {
 /// The thread that serves the put queue and offers of event buffers.
 struct Worker {
     thread: WorkerThread<()>,
-    /// The way to stop it, while it serves.
-    stop: Option<EventFd>,
+    /// The way to lead it, while it serves.
+    reins: Option<Arc<Reins>>,
 }
 
 impl Tmem {
@@ -100,13 +101,30 @@ impl Tmem {
                         spills: config.spill.is_some(),
                     },
                 )?,
-                stop: None,
+                reins: None,
             }),
         })
     }
 
     fn worker(&self) -> MutexGuard<'_, Worker> {
         self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The guest of the pool.
+    pub fn guest(&self) -> &Guest {
+        self.device.guest()
+    }
+
+    /// Has the driver put other pages from now on, if it leaves that to the host.
+    pub fn set_admission(&self, admission: Admission) {
+        self.device.set_admission(admission);
+        let interrupt = self
+            .interrupt
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(interrupt) = interrupt.as_ref() {
+            interrupt.config_changed();
+        }
     }
 
     /// The device's figures and its pool's.
@@ -148,14 +166,13 @@ impl VirtioDevice for Tmem {
             let tmem_device::device::ActivateError::InvalidQueue(queue) = error;
             ActivateError::QueueNotReady(queue)
         })?;
-        let stop = EventFd::new(libc::EFD_NONBLOCK)?;
+        let reins = Arc::new(Reins::new()?);
         let service = Service {
             device: self.device.clone(),
             interrupt: interrupt.clone(),
             event: doorbells.swap_remove(usize::from(wire::QUEUE_EVENT)),
             put: doorbells.swap_remove(usize::from(wire::QUEUE_PUT)),
-            stop: stop.try_clone()?,
-            stopped: false,
+            reins: reins.clone(),
             polling: self.polling,
             awake: false,
             served: Instant::now(),
@@ -169,7 +186,7 @@ impl VirtioDevice for Tmem {
         };
         let mut worker = self.worker();
         worker.thread.run(served);
-        worker.stop = Some(stop);
+        worker.reins = Some(reins);
         drop(worker);
         *self
             .interrupt
@@ -184,15 +201,27 @@ impl VirtioDevice for Tmem {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = None;
         let mut worker = self.worker();
-        if let Some(stop) = worker.stop.take() {
-            // Written once, so the counter cannot overflow.
-            let _ = stop.write(1);
+        if let Some(reins) = worker.reins.take() {
+            reins.end();
             if worker.thread.wait().is_none() {
                 tracing::error!("the virtio-tmem worker panicked");
             }
         }
         drop(worker);
         self.device.reset();
+    }
+
+    fn pause(&self) {
+        let worker = self.worker();
+        if let Some(reins) = &worker.reins {
+            reins.hold(|| worker.thread.is_idle());
+        }
+    }
+
+    fn resume(&self) {
+        if let Some(reins) = &self.worker().reins {
+            reins.release();
+        }
     }
 
     fn exit_queues(&self) -> &[u16] {
@@ -241,8 +270,7 @@ struct Service {
     interrupt: Arc<dyn Interrupt>,
     put: EventFd,
     event: EventFd,
-    stop: EventFd,
-    stopped: bool,
+    reins: Arc<Reins>,
     polling: Polling,
     /// The put queue's doorbell is off, so the queue has to be looked at.
     awake: bool,
@@ -255,7 +283,7 @@ const FOREVER: i32 = -1;
 
 const PUT: u32 = 0;
 const EVENT: u32 = 1;
-const STOP: u32 = 2;
+const ORDER: u32 = 2;
 
 /// Serves doorbells until the service is stopped.
 fn serve(mut manager: EventManager<Service>, id: SubscriberId) {
@@ -268,8 +296,10 @@ fn serve(mut manager: EventManager<Service>, id: SubscriberId) {
         let Ok(service) = manager.subscriber_mut(id) else {
             return;
         };
-        if service.stopped {
-            return;
+        match service.reins.order() {
+            Order::Run => {}
+            Order::Hold => service.reins.hold_here(),
+            Order::End => return,
         }
         if service.awake {
             service.look();
@@ -343,14 +373,20 @@ impl MutEventSubscriber for Service {
                 let _ = self.event.read();
                 report(self.interrupt.as_ref(), self.device.serve_event_queue());
             }
-            _ => self.stopped = true,
+            // The thread looks for orders after each round of events.
+            _ => {}
         }
     }
 
     fn init(&mut self, ops: &mut EventOps) {
-        for (fd, data) in [(&self.put, PUT), (&self.event, EVENT), (&self.stop, STOP)] {
-            if let Err(error) = ops.add(Events::with_data(fd, data, EventSet::IN)) {
-                tracing::error!(?error, fd = fd.as_raw_fd(), "cannot watch a doorbell");
+        let sources = [
+            (self.put.as_raw_fd(), PUT),
+            (self.event.as_raw_fd(), EVENT),
+            (self.reins.as_raw_fd(), ORDER),
+        ];
+        for (fd, data) in sources {
+            if let Err(error) = ops.add(Events::with_data_raw(fd, data, EventSet::IN)) {
+                tracing::error!(?error, fd, "cannot watch a doorbell");
                 self.interrupt.needs_reset();
             }
         }

@@ -4,6 +4,8 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
@@ -16,6 +18,8 @@ pub(super) struct WorkerThread<T> {
     /// `None` once the thread is to end.
     jobs: Option<Sender<Job<T>>>,
     done: Receiver<thread::Result<T>>,
+    /// It has a job that it has not done.
+    busy: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -24,11 +28,15 @@ impl<T: Send + 'static> WorkerThread<T> {
     pub fn start(name: String, kind: Thread) -> io::Result<Self> {
         let (jobs, todo) = channel::<Job<T>>();
         let (finished, done) = channel();
+        let busy = Arc::new(AtomicBool::new(false));
+        let at_work = busy.clone();
         let thread = thread::Builder::new().name(name).spawn(move || {
             confine::enter(kind);
             for job in todo {
                 // A panic ends the job; the driver can reset the device and start it again.
-                if finished.send(catch_unwind(AssertUnwindSafe(job))).is_err() {
+                let result = catch_unwind(AssertUnwindSafe(job));
+                at_work.store(false, Ordering::Release);
+                if finished.send(result).is_err() {
                     return;
                 }
             }
@@ -36,6 +44,7 @@ impl<T: Send + 'static> WorkerThread<T> {
         Ok(WorkerThread {
             jobs: Some(jobs),
             done,
+            busy,
             thread: Some(thread),
         })
     }
@@ -43,9 +52,15 @@ impl<T: Send + 'static> WorkerThread<T> {
     /// Has the thread do `job`; the one before must have been waited for.
     pub fn run(&self, job: impl FnOnce() -> T + Send + 'static) {
         let jobs = self.jobs.as_ref().expect("the thread ends with this");
+        self.busy.store(true, Ordering::Release);
         // It only fails when the thread has ended, and that it does with this.
         let sent = jobs.send(Box::new(job));
         debug_assert!(sent.is_ok(), "the thread has ended");
+    }
+
+    /// Whether it has done all that it was given.
+    pub fn is_idle(&self) -> bool {
+        !self.busy.load(Ordering::Acquire)
     }
 
     /// Waits until the job is done; `None` when it panicked.

@@ -1,0 +1,62 @@
+use super::*;
+
+fn patched(settings: &TmemSettings, patch: &str) -> TmemSettings {
+    settings.patched(&serde_json::from_str(patch).expect(patch))
+}
+
+#[test]
+fn a_patch_changes_what_it_names_and_nothing_else() {
+    let at_first = TmemSettings::new(1 << 30);
+    let half = patched(&at_first, r#"{"size": "512M"}"#);
+    assert_eq!(half, TmemSettings::new(512 << 20));
+    let frozen = patched(&half, r#"{"frozen": true, "governor": {"minimum": "64M"}}"#);
+    assert!(frozen.frozen);
+    assert_eq!(frozen.size, half.size);
+    let still = patched(&frozen, r#"{"admission": "always"}"#);
+    assert_eq!(still.governor, frozen.governor);
+    assert_eq!(patched(&still, r#"{"governor": null}"#).governor, None);
+    assert_eq!(patched(&still, r#"{"size": null}"#), still);
+    assert_eq!(patched(&still, "{}"), still);
+}
+
+#[test]
+fn a_governor_keeps_within_the_size() {
+    let governor = GovernorSettings {
+        minimum: Bytes(1 << 30),
+        ..GovernorSettings::default()
+    };
+    let settings = governor.settings(256 << 20);
+    assert_eq!(settings.minimum, 256 << 20);
+    assert_eq!(settings.maximum, 256 << 20);
+    assert_eq!(settings.quiet, Settings::new(256 << 20).quiet);
+}
+
+#[test]
+fn what_the_option_says_comes_back() {
+    let config: TmemConfig = "size=64M,min=8M,poll=70us,admission=always"
+        .parse()
+        .expect("options");
+    let settings = TmemSettings::from(&config);
+    let again = TmemConfig::from(&settings);
+    assert_eq!(again.size, config.size);
+    assert_eq!(again.poll, config.poll);
+    assert_eq!(again.device.admission, config.device.admission);
+    assert_eq!(settings.governor.expect("a governor").minimum.0, 8 << 20);
+}
+
+#[test]
+fn wrong_values_are_refused() {
+    for wrong in [
+        r#"{"size": 1, "poll_us": 10001}"#,
+        r#"{"size": 1, "share": {"weight": 0}}"#,
+        r#"{"size": 1, "governor": {"pressure_percent": 101}}"#,
+        r#"{"size": 1, "admission": "never"}"#,
+        r#"{"size": 1, "Size": 2}"#,
+        r#"{}"#,
+    ] {
+        assert!(
+            serde_json::from_str::<TmemSettings>(wrong).is_err(),
+            "{wrong}"
+        );
+    }
+}
