@@ -208,7 +208,7 @@ fn hold(file: &TortureFile, page: u32) -> io::Result<()> {
         // The first read has the driver make a pool, in its own time.
         let mut content = [0; PAGE_SIZE];
         opened.read_exact_at(&mut content, offset(page))?;
-        thread::sleep(3 * AWHILE);
+        thread::sleep(30 * AWHILE);
         Mapping::of_file_at_random(&opened, page as usize + 1)?.reclaim_last();
     }
     Ok(())
