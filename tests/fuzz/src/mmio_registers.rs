@@ -239,7 +239,7 @@ pub fn run(input: Input) {
         size: 1 << 20,
         ..TmemConfig::default()
     };
-    let tmem = Tmem::new(HostPool::new(PoolConfig::new(config.size)), config).expect("a guest");
+    let tmem = Tmem::new(HostPool::new(PoolConfig::new(config.size)), &config).expect("a guest");
     let slots = [
         Slot::new(Arc::new(tmem), &memory),
         Slot::new(DISK_DEVICE.clone(), &memory),
