@@ -51,6 +51,7 @@ mod segments;
 mod shard;
 mod stats;
 mod store;
+mod turns;
 mod writeback;
 mod writer;
 
@@ -78,9 +79,10 @@ use filled::{Data, Queue};
 use ghosts::Ghosts;
 use key::{Key, ObjectKey};
 use reload::Wanted;
-use shard::{Fetched, Left, Progress, Shard};
+use shard::{Fetched, Left, Shard};
 use stats::{Counters, change};
 use store::Store;
+use turns::Progress;
 use writer::Signal;
 
 /// The most that is used.

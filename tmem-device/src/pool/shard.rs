@@ -9,16 +9,10 @@ use super::books::PAGE_METADATA;
 use super::codec::Page;
 use super::entries::{Entries, PageKey, Place};
 use super::filled::{Data, Queue};
-use super::key::{Key, ObjectKey};
+use super::key::Key;
 use super::objects::Objects;
 use super::segments::{Freed, SegmentId, Segments};
 use crate::wire::PAGE_SIZE;
-
-/// Lookups that a range operation makes in one go, under the lock.
-const STEP: u64 = 1024;
-
-/// Entries that can be looked at in the time of one lookup.
-const SWEEP: u64 = 8;
 
 /// What has left a shard, or was freed in it.
 #[derive(Default)]
@@ -81,15 +75,6 @@ pub(super) struct Charge {
     pub bytes: u64,
 }
 
-/// How far a range operation has come.
-#[derive(Default)]
-pub(super) struct Progress {
-    /// The next index to look at.
-    next: u64,
-    /// Entries that are still to be looked at.
-    sweep: Option<u32>,
-}
-
 /// What is known of a shard without its lock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Hints {
@@ -137,13 +122,13 @@ pub(super) struct Audited {
 
 /// Some pages of a guest, and all that is needed to find them.
 pub(super) struct Shard {
-    entries: Entries,
-    objects: Objects,
+    pub entries: Entries,
+    pub objects: Objects,
     pub segments: Segments,
-    below_ephemeral: u64,
+    pub below_ephemeral: u64,
     below_persistent: u64,
     /// Where the search for ephemeral pages that a tier alone has goes on.
-    hand: u32,
+    pub hand: u32,
 }
 
 impl Shard {
@@ -285,7 +270,8 @@ impl Shard {
         }
     }
 
-    fn take(&mut self, slot: u32, left: &mut Left) {
+    /// A page leaves the pool; the last entry may move into its slot.
+    pub fn take(&mut self, slot: u32, left: &mut Left) {
         let key = self.entries.key(slot);
         left.pages += 1;
         self.drop_data(self.entries.at(slot), left);
@@ -347,113 +333,6 @@ impl Shard {
         }
     }
 
-    /// Removes pages of an object with indexes from `first` to `last`, as many as one turn allows; whether these were all.
-    pub fn remove_range(
-        &mut self,
-        object: &ObjectKey,
-        (first, last): (u64, u64),
-        progress: &mut Progress,
-        left: &mut Left,
-    ) -> bool {
-        let mut steps = STEP;
-        let from = first.max(progress.next);
-        if from > last {
-            return true;
-        }
-        let mut parts = self.objects.parts(object, split(from).0, split(last).0);
-        parts.sort_unstable_by_key(|number| self.objects.get(*number).part);
-        for number in parts {
-            let (part, highest) = {
-                let object = self.objects.get(number);
-                (object.part, object.highest)
-            };
-            let base = u64::from(part) << 32;
-            if split(progress.next).0 != part {
-                progress.sweep = None;
-            }
-            let low = split(from.max(base)).1;
-            let high = last.saturating_sub(base).min(highest.into()) as u32;
-            if low <= high
-                && !self.remove_of(number, object, (low, high), progress, &mut steps, left)
-            {
-                progress.next = base | progress.next & u64::from(u32::MAX);
-                return false;
-            }
-        }
-        true
-    }
-
-    /// The same of one part of an object. If it stops, `progress` has the low half of the next index.
-    fn remove_of(
-        &mut self,
-        number: u32,
-        key: &ObjectKey,
-        (low, high): (u32, u32),
-        progress: &mut Progress,
-        steps: &mut u64,
-        left: &mut Left,
-    ) -> bool {
-        let lookups = u64::from(high - low) + 1;
-        if progress.sweep.is_none() && lookups <= self.entries.len() as u64 / SWEEP + STEP {
-            for index in low..=high {
-                if *steps == 0 {
-                    progress.next = index.into();
-                    return false;
-                }
-                *steps -= 1;
-                let page = PageKey {
-                    object: number,
-                    index,
-                };
-                if let Some(slot) = self.entries.find(page) {
-                    self.take(slot, left);
-                    if !self.objects.is(number, key) {
-                        return true;
-                    }
-                }
-            }
-            return true;
-        }
-        // The last entry moves into the place of a removed one: it has been looked at.
-        let count = self.entries.next_slot();
-        let mut slot = progress.sweep.map_or(count, |rest| rest.min(count));
-        let mut turns = *steps * SWEEP;
-        while slot > 0 {
-            if turns == 0 {
-                *steps = 0;
-                progress.sweep = Some(slot);
-                progress.next = low.into();
-                return false;
-            }
-            turns -= 1;
-            slot -= 1;
-            let page = self.entries.key(slot);
-            if page.object == number && (low..=high).contains(&page.index) {
-                self.take(slot, left);
-                if !self.objects.is(number, key) {
-                    return true;
-                }
-            }
-        }
-        true
-    }
-
-    /// Removes pages of a pool, as many as one turn allows; whether these were all. Nobody puts to the pool meanwhile.
-    pub fn remove_pool(&mut self, pool: u32, progress: &mut Progress, left: &mut Left) -> bool {
-        let count = self.entries.next_slot();
-        let mut slot = progress.sweep.map_or(count, |rest| rest.min(count));
-        let end = slot.saturating_sub((STEP * SWEEP) as u32);
-        while slot > end {
-            slot -= 1;
-            let object = self.entries.key(slot).object;
-            if self.objects.get(object).key.pool == pool {
-                self.take(slot, left);
-            }
-        }
-        progress.sweep = Some(slot);
-        slot == 0
-    }
-
     /// Removes all pages of the oldest segment of a queue, and tells `report` which; those that a tier has stay there. False if
     /// there is no segment.
     pub fn evict(&mut self, queue: Queue, left: &mut Left, mut report: impl FnMut(Key)) -> bool {
@@ -468,33 +347,6 @@ impl Shard {
             }
         }
         true
-    }
-
-    /// Removes up to `limit` ephemeral pages that a tier alone has, and tells `report` which; how many there were. Looks at
-    /// [`STEP`] times [`SWEEP`] entries at most.
-    pub fn evict_below(
-        &mut self,
-        limit: usize,
-        left: &mut Left,
-        mut report: impl FnMut(Key),
-    ) -> usize {
-        let (mut evicted, mut turns) = (0, STEP * SWEEP);
-        while evicted < limit && turns > 0 && self.below_ephemeral > 0 {
-            turns -= 1;
-            if self.hand >= self.entries.next_slot() {
-                self.hand = 0;
-            }
-            match self.entries.at(self.hand) {
-                At::Below(_, PoolKind::Ephemeral) => {
-                    report(self.name(self.entries.key(self.hand)));
-                    // The last entry comes in its place.
-                    self.take(self.hand, left);
-                    evicted += 1;
-                }
-                _ => self.hand += 1,
-            }
-        }
-        evicted
     }
 
     /// Removes all pages of a segment that the kernel has taken a part of; those that a tier has stay there.
@@ -526,7 +378,7 @@ impl Shard {
             .collect()
     }
 
-    fn name(&self, key: PageKey) -> Key {
+    pub fn name(&self, key: PageKey) -> Key {
         let object = self.objects.get(key.object);
         Key {
             object: object.key,
@@ -704,6 +556,6 @@ impl Shard {
 }
 
 /// The part of an object, and the index in it.
-fn split(index: u64) -> (u32, u32) {
+pub(super) fn split(index: u64) -> (u32, u32) {
     ((index >> 32) as u32, index as u32)
 }

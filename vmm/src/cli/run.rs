@@ -66,8 +66,8 @@ pub struct RunArgs {
     /// guest's doorbell: 50us unless said otherwise, 0us where this process has one CPU. admission= is
     /// which reclaimed pages a guest that leaves that to the host puts (default adaptive).
     /// `spill=PATH,spill-size=SIZE[,spill-dirty=SIZE][,spill-cache][,spill-overwrite]` gives the pool a file or block device for
-    /// swapped pages: those beyond spill-dirty= (a quarter of the size) are written there, and what memory keeps of them may go
-    /// at any time. With spill-cache, page cache that would be evicted is spilled too. The file is made, used up to spill-size= and
+    /// swapped pages: memory alone has no more than spill-dirty= of them (half of the size), from half of that on the oldest are
+    /// written there, and what memory keeps of those may go at any time. With spill-cache, page cache that would be evicted is spilled too. The file is made, used up to spill-size= and
     /// emptied at the end; a block device that was not spilled to before is only overwritten with spill-overwrite.
     #[arg(long, value_name = "OPTIONS")]
     pub tmem: Option<TmemConfig>,
