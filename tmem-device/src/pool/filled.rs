@@ -69,7 +69,18 @@ pub(super) enum Data<'a> {
     Short(&'a [u8]),
 }
 
-impl Data<'_> {
+impl<'a> Data<'a> {
+    /// What a tier has of a page: all of it where that does not compress.
+    pub fn settled(kept: &'a [u8]) -> Self {
+        match kept.first_chunk() {
+            Some(page) => Data::Whole {
+                page,
+                settled: true,
+            },
+            None => Data::Short(kept),
+        }
+    }
+
     /// Bytes.
     pub fn length(&self) -> usize {
         match self {

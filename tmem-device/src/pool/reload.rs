@@ -103,13 +103,7 @@ impl HostPool {
 
     /// Keeps a persistent page in memory besides, as its tier has it, if the pool has room or makes some.
     fn come_back(&self, store: &Store, key: &Key, spot: Spot, kept: &[u8]) {
-        let data = match kept.first_chunk() {
-            Some(page) => Data::Whole {
-                page,
-                settled: true,
-            },
-            None => Data::Short(kept),
-        };
+        let data = Data::settled(kept);
         let booked = books::clean_cost(data.length());
         if !self.make_room(store.guest, PoolKind::Ephemeral, booked) {
             return;

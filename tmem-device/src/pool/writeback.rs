@@ -104,9 +104,12 @@ impl HostPool {
 
     /// Whether ephemeral pages will soon have to go, and are to be written before.
     pub(super) fn runs_full(&self) -> bool {
+        if !self.config.spill_ephemeral {
+            return false;
+        }
         let size = self.size();
         let sums = self.books.sums();
-        self.config.spill_ephemeral && sums.ephemeral + sums.persistent + size / FREE_SHARE > size
+        sums.ephemeral + sums.persistent + size / FREE_SHARE > size
     }
 
     /// The oldest segment of the guest with the most persistent pages in memory alone.
@@ -245,13 +248,7 @@ impl HostPool {
             for (copy, spot) in copies.iter().zip(spots) {
                 let bytes = &bytes[copy.data.clone()];
                 // An ephemeral page is written because it would have to go.
-                let data = (kind == PoolKind::Persistent).then(|| match bytes.first_chunk() {
-                    Some(page) => Data::Whole {
-                        page,
-                        settled: true,
-                    },
-                    None => Data::Short(bytes),
-                });
+                let data = (kind == PoolKind::Persistent).then(|| Data::settled(bytes));
                 let Some(charge) = shard.page_is_below(id, &copy.page, data, *spot, left) else {
                     unwanted.push(*spot);
                     continue;
