@@ -7,7 +7,8 @@
  * where it was told that there is none (MADV_RANDOM, POSIX_FADV_RANDOM, page-cluster of
  * 0), or cannot tell. Then each page is an exit of its own, unless something remembers
  * where the last one was: this table does. A read that goes on where the one before it
- * ended fetches the next four pages too, then twice as many, up to get_ahead.
+ * ended fetches the next four pages too, then twice as many, up to get_ahead. One page
+ * that was fetched and is gone again does not stop it; two in order have it start anew.
  *
  * Process context. Takes no lock: what a race makes of the table costs an exit or a few
  * pages fetched in vain.
@@ -27,6 +28,7 @@ MODULE_PARM_DESC(get_ahead, "Pages fetched ahead at most with one that is read a
 struct vtmem_reader {
 	u64 file;		/* its hash */
 	u64 next;		/* the page after the last one that was fetched */
+	u64 gone;		/* the page after the last one that was, and is gone */
 	unsigned int pages;	/* that were to be fetched ahead of it */
 };
 
@@ -54,11 +56,20 @@ unsigned int vtmem_ahead_wanted(const struct vtmem_key *key)
 
 	if (READ_ONCE(r->file) != hash) {
 		WRITE_ONCE(r->file, hash);
+		WRITE_ONCE(r->gone, U64_MAX);
 		next = U64_MAX;
 	}
 	/* Fetched ahead, and gone again, or it never came. */
-	if (next != U64_MAX && key->index < next && next - key->index <= pages)
-		return 0;
+	if (next != U64_MAX && key->index < next && next - key->index <= pages) {
+		bool run = key->index == READ_ONCE(r->gone);
+
+		WRITE_ONCE(r->gone, key->index + 1);
+		if (!run)
+			return 0;
+		/* Reclaim took a run of them: each alone would be an exit. */
+		next = key->index;
+		pages = 0;
+	}
 	if (key->index == next)
 		pages = clamp(2 * pages, VTMEM_AHEAD_LEAST, VTMEM_AHEAD);
 	else
