@@ -7,12 +7,13 @@
 //! still there. A sealed page is not written to, since that would make the kernel keep it; but where a guest's page had a
 //! page to itself and has gone, another may take its place, and the segment is sealed once more.
 //!
-//! This is the only file of the pool with unsafe code.
+//! This is the only file of the pool with unsafe code, but for `reclaim.rs`.
 
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::codec::Page;
+use super::reclaim::{Range, Reclaim};
 use crate::wire::PAGE_SIZE;
 
 /// Pages of memory in a segment.
@@ -45,6 +46,7 @@ pub(super) struct Gone;
 /// Where segments come from.
 pub(super) struct Arena {
     reclaimable: bool,
+    reclaim: Reclaim,
     free: Mutex<Free>,
 }
 
@@ -77,7 +79,7 @@ pub(super) struct Segment {
     /// Bytes of data, as far as they were appended.
     filled: usize,
     sealed: bool,
-    /// The kernel may take its pages, as far as they were not written to since.
+    /// The kernel may take its pages, or soon may.
     offered: bool,
 }
 
@@ -89,22 +91,27 @@ impl Arena {
     pub fn new(reclaimable: bool) -> Arc<Self> {
         Arc::new(Arena {
             reclaimable,
+            reclaim: Reclaim::new(),
             free: Mutex::default(),
         })
     }
 
     /// A segment without data; an error if the kernel gives no address space.
     pub fn segment(self: &Arc<Self>) -> Result<Segment, Gone> {
-        let mut free = self.lock();
-        let memory = match free.kept.pop().or_else(|| free.empty.pop()) {
-            Some(memory) => memory,
-            None => free.take_fresh()?,
+        let (memory, header) = {
+            let mut free = self.lock();
+            let memory = match free.kept.pop().or_else(|| free.empty.pop()) {
+                Some(memory) => memory,
+                None => free.take_fresh()?,
+            };
+            free.last_header += 1;
+            (memory, free.last_header)
         };
-        free.last_header += 1;
+        self.reclaim.withdraw(whole(memory));
         Ok(Segment {
             arena: Arc::clone(self),
             memory,
-            header: free.last_header,
+            header,
             filled: 0,
             sealed: false,
             offered: false,
@@ -116,8 +123,8 @@ impl Arena {
     fn give_back(&self, memory: NonNull<u8>, offered: bool) {
         if self.reclaimable {
             if !offered {
-                // SAFETY: the segment's memory, which nobody uses.
-                unsafe { offer(memory) };
+                // SAFETY: the segment's memory, which nobody uses; `segment` withdraws it.
+                unsafe { self.reclaim.offer(whole(memory)) };
             }
             self.lock().kept.push(memory);
             return;
@@ -130,7 +137,7 @@ impl Arena {
             }
         }
         // SAFETY: the segment's memory, which nobody uses.
-        unsafe { discard(memory, SEGMENT_PAGES) };
+        unsafe { self.reclaim.discard(&[whole(memory)]) };
         self.lock().empty.push(memory);
     }
 
@@ -139,7 +146,7 @@ impl Arena {
         let kept = std::mem::take(&mut self.lock().kept);
         for memory in &kept {
             // SAFETY: the memory of a free segment, which nobody else can take as long as it is in no list.
-            unsafe { discard(*memory, SEGMENT_PAGES) };
+            unsafe { self.reclaim.discard(&[whole(*memory)]) };
         }
         self.lock().empty.extend(kept);
     }
@@ -151,30 +158,11 @@ impl Arena {
     }
 }
 
-/// Lets the kernel take the memory of a segment.
-///
-/// # Safety
-/// The segment is mapped, and whoever reads from it reckons with zeros.
-unsafe fn offer(memory: NonNull<u8>) {
-    // SAFETY: as the caller says. If it fails, the pages stay as they are.
-    unsafe {
-        libc::madvise(memory.as_ptr().cast(), SEGMENT_BYTES, libc::MADV_FREE);
-    }
-}
-
-/// Returns the memory of some pages to the kernel; they read as zeros then.
-///
-/// # Safety
-/// The pages are mapped, and what is in them is not needed any more.
-unsafe fn discard(memory: NonNull<u8>, pages: usize) {
-    // SAFETY: as the caller says. It cannot fail for memory that is mapped and not locked; and if it did, the pages would
-    // stay, with what is in them.
-    unsafe {
-        libc::madvise(
-            memory.as_ptr().cast(),
-            pages * PAGE_SIZE,
-            libc::MADV_DONTNEED,
-        );
+/// All the memory of a segment.
+fn whole(memory: NonNull<u8>) -> Range {
+    Range {
+        begin: memory,
+        length: SEGMENT_BYTES,
     }
 }
 
@@ -310,7 +298,9 @@ impl Segment {
     /// # Panics
     /// The segment does not have as many pages.
     pub fn write_page(&mut self, page: usize, data: &Page) -> FirstWord {
-        self.offered = false;
+        if std::mem::take(&mut self.offered) {
+            self.arena.reclaim.withdraw(whole(self.memory));
+        }
         let (word, rest) = data.split_first_chunk().expect("longer than a word");
         // SAFETY: the first word of one of the segment's pages, which is aligned, and then the rest of it, as `rest` is as
         // long as a page without a word; `data` is not part of the segment, of which there are no references.
@@ -364,21 +354,27 @@ impl Segment {
         self.sealed = true;
         if reclaimable && self.arena.reclaimable {
             self.offered = true;
-            // SAFETY: the segment's own pages; that their contents may turn to zeros is what `read` reckons with.
-            unsafe { offer(self.memory) };
+            // SAFETY: the segment's own pages; that their contents may turn to zeros is what `read` reckons with, and
+            // `write_page` withdraws them.
+            unsafe { self.arena.reclaim.offer(whole(self.memory)) };
         }
     }
 
     /// Returns the memory of some pages, a bit for each, to the kernel.
     pub fn discard(&mut self, pages: u32) {
         let mut rest = pages;
+        let mut runs = Vec::new();
         while rest != 0 {
             let first = rest.trailing_zeros();
             let count = (rest >> first).trailing_ones();
-            // SAFETY: pages of the segment, which the caller does not need any more.
-            unsafe { discard(self.page(first as usize), count as usize) };
+            runs.push(Range {
+                begin: self.page(first as usize),
+                length: count as usize * PAGE_SIZE,
+            });
             rest &= !(u32::MAX >> (32 - count) << first);
         }
+        // SAFETY: pages of the segment, which the caller does not need any more.
+        unsafe { self.arena.reclaim.discard(&runs) };
     }
 
     /// Which pages are in memory, a bit for each. Does not touch them.

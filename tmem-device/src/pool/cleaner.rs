@@ -184,7 +184,7 @@ impl HostPool {
                 });
                 record = copied.last().map(Copied::next_record);
                 let kept = keep(&copied, scratch, moving);
-                let mut saved = 0;
+                let (mut charged, mut saved) = (0, 0);
                 self.with(store, shard, account, |shard, left| {
                     for (copied, kept) in copied.iter().zip(kept) {
                         let bytes = scratch.pages.as_flattened();
@@ -204,13 +204,15 @@ impl HostPool {
                         };
                         match shard.move_page(id, copied, data, left) {
                             Some((cost, less)) => {
-                                self.books.add(store.guest, account, cost);
+                                charged += cost;
                                 saved += less;
                             }
                             // Gone meanwhile; or there is no memory for it, and it is not tried again.
                             None => shard.settle_page(id, copied),
                         }
                     }
+                    // Before the originals are struck out.
+                    self.books.add(store.guest, account, charged);
                 });
                 super::change(&self.counters.stored_bytes, saved, 0);
             }

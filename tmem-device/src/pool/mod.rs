@@ -11,7 +11,7 @@
 //! No put ever waits for a tier.
 //!
 //! # Memory
-//! Data lies in segments of 128 KiB. Those with ephemeral pages are given to the kernel when they are full (`arena.rs`): it
+//! Data lies in segments of 128 KiB. Those with ephemeral pages are given to the kernel when they are full, eight at once (`arena.rs`, `reclaim.rs`): it
 //! takes them back under memory pressure, without asking and at once, and the pool finds out when a page is asked for, or
 //! by [`HostPool::find_taken`]. Free segments are given to the kernel likewise, and used again as far as it has not taken them;
 //! at once they go back only when a guest's pool is destroyed, or the size is made smaller.
@@ -45,6 +45,7 @@ mod governed;
 mod guest;
 mod key;
 mod objects;
+mod reclaim;
 mod reload;
 mod room;
 mod segments;
@@ -334,20 +335,7 @@ impl HostPool {
             return;
         };
         let shard = store.shard_of(&first.object);
-        let frozen = store.frozen.load(Relaxed);
-        let mut booked = [0; BATCH];
-        for ((key, page), booked) in pages.iter().zip(&mut booked) {
-            let bytes = match codec::shorten(page) {
-                Some(word) => books::data_cost(word.len()) + PAGE_METADATA + OBJECT_METADATA,
-                None => WORST_PAGE,
-            };
-            // An older page of the same key is lost in any case; perhaps its room is enough.
-            let granted = !frozen
-                && (self.make_room(store.guest, kind, bytes)
-                    || self.flush_page(store, kind, key)
-                        && self.make_room(store.guest, kind, bytes));
-            *booked = if granted { bytes } else { 0 };
-        }
+        let booked = self.book(store, kind, pages);
         let queues = pages.iter().map(|(key, _)| match kind {
             PoolKind::Persistent => Queue::Persistent,
             PoolKind::Ephemeral if self.ghosts.knows(store.guest, key) => Queue::Main,

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::books::{Admission, NO_GUEST};
+use super::books::{Admission, NO_GUEST, OBJECT_METADATA, PAGE_METADATA, WORST_PAGE, data_cost};
 use super::filled::Queue;
+use super::key::Key;
 use super::store::Store;
-use super::{HostPool, PoolKind};
+use super::{BATCH, HostPool, Page, PoolKind, codec};
 
 /// How often an ephemeral put makes room that others then take, before it is refused.
 const ATTEMPTS: usize = 32;
@@ -21,6 +22,41 @@ const SMALL_SHARE: u64 = 10;
 const BELOW_AT_ONCE: u64 = 512;
 
 impl HostPool {
+    /// Books pages and makes room for them. Returns what was booked for each; 0: it is refused.
+    pub(super) fn book(
+        &self,
+        store: &Store,
+        kind: PoolKind,
+        pages: &[(Key, &Page)],
+    ) -> [u64; BATCH] {
+        let mut booked = [0; BATCH];
+        if store.frozen.load(Relaxed) {
+            return booked;
+        }
+        for ((_, page), bytes) in pages.iter().zip(&mut booked) {
+            *bytes = match codec::shorten(page) {
+                Some(word) => data_cost(word.len()) + PAGE_METADATA + OBJECT_METADATA,
+                None => WORST_PAGE,
+            };
+        }
+        // Mostly there is room for all of them.
+        let sum = booked.iter().sum();
+        if kind == PoolKind::Ephemeral
+            && self.books.admit_ephemeral(store.guest, sum) == Admission::Granted
+        {
+            return booked;
+        }
+        for ((key, _), bytes) in pages.iter().zip(&mut booked) {
+            // An older page of the same key is lost in any case; perhaps its room is enough.
+            let granted = self.make_room(store.guest, kind, *bytes)
+                || self.flush_page(store, kind, key) && self.make_room(store.guest, kind, *bytes);
+            if !granted {
+                *bytes = 0;
+            }
+        }
+        booked
+    }
+
     /// Books a page, and makes room for it. False: refused, and nothing is booked.
     pub(super) fn make_room(&self, guest: u32, kind: PoolKind, bytes: u64) -> bool {
         match kind {

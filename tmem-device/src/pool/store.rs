@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use super::arena::Arena;
 use super::evictions::EvictionLog;
@@ -17,6 +17,10 @@ const MAX_SHARDS: u64 = 8;
 /// they hold data.
 const SHARD_SIZE: u64 = 32 << 20;
 
+/// How often a thread looks whether a shard is free before it sleeps: a batch holds one for a few microseconds, while to sleep
+/// and to be woken takes tens of them where the processor is a virtual one, and the waker a system call.
+const LOOKS: usize = 1000;
+
 /// A shard behind its lock, and what is known of it without.
 struct Locked {
     shard: Mutex<Shard>,
@@ -26,6 +30,21 @@ struct Locked {
     dirty: AtomicU64,
     below_ephemeral: AtomicU64,
     below_persistent: AtomicU64,
+}
+
+impl Locked {
+    fn lock(&self) -> MutexGuard<'_, Shard> {
+        for _ in 0..LOOKS {
+            match self.shard.try_lock() {
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+                Ok(guard) => return guard,
+                Err(TryLockError::Poisoned(_)) => break,
+            }
+        }
+        self.shard
+            .lock()
+            .expect("no thread panics while it holds a shard")
+    }
 }
 
 /// A guest's pages.
@@ -76,10 +95,7 @@ impl Store {
     /// figures changed, too.
     pub fn with<R>(&self, shard: usize, f: impl FnOnce(&mut Shard) -> R) -> (R, Change) {
         let locked = &self.shards[shard];
-        let mut guard = locked
-            .shard
-            .lock()
-            .expect("no thread panics while it holds a shard");
+        let mut guard = locked.lock();
         let before = guard.hints();
         let result = f(&mut guard);
         let after = guard.hints();
@@ -121,13 +137,9 @@ impl Store {
 
     /// The age of the oldest segment of a queue, and its shard.
     pub fn oldest(&self, queue: Queue) -> Option<(u64, usize)> {
-        let age = |shard| {
+        let age = |shard: usize| {
             let locked: &Locked = &self.shards[shard];
-            let guard = locked
-                .shard
-                .lock()
-                .expect("no thread panics while it holds a shard");
-            guard.segments.oldest_age(queue)
+            locked.lock().segments.oldest_age(queue)
         };
         let ages = self
             .numbers()
@@ -138,15 +150,7 @@ impl Store {
     /// The sum of `f` over all shards.
     pub fn sum<T: std::iter::Sum>(&self, f: impl Fn(&Shard) -> T) -> T {
         let shards = self.shards.iter();
-        shards
-            .map(|locked| {
-                let guard = locked
-                    .shard
-                    .lock()
-                    .expect("no thread panics while it holds a shard");
-                f(&guard)
-            })
-            .sum()
+        shards.map(|locked| f(&locked.lock())).sum()
     }
 }
 
