@@ -15,7 +15,7 @@
  * So a backup does not fill the host's memory, and a set that is read a second time is
  * there already. admission=host, the default, does what the host asks for, since the
  * memory is its; and one that asks for nothing, or what this driver does not know,
- * gets adaptive.
+ * gets adaptive. It may ask for something else at any time.
  *
  * Called under i_pages locks with interrupts off. Takes no lock: tables and counters are
  * evidence, and a lost update costs nothing but a little of it.
@@ -258,7 +258,7 @@ bool vtmem_admission_put(const struct vtmem_key *key, bool workingset)
 	int mode = READ_ONCE(vtmem_admission);
 
 	if (mode == VTMEM_ADMISSION_HOST)
-		mode = vtmem_adm.host;
+		mode = READ_ONCE(vtmem_adm.host);
 	if (mode == VTMEM_ADMISSION_ALWAYS || workingset || vtmem_ghost_known(key))
 		return true;
 	e = vtmem_evidence_of(key);
@@ -288,11 +288,27 @@ static int vtmem_admission_of_host(struct virtio_device *vdev)
 	return wish < VTMEM_ADMISSION_HOST ? wish : VTMEM_ADMISSION_ADAPTIVE;
 }
 
+/* What the host asks for may have changed. Process context. */
+void vtmem_admission_ask(struct virtio_device *vdev)
+{
+	WRITE_ONCE(vtmem_adm.host, vtmem_admission_of_host(vdev));
+}
+
+/* What is done now, by name. */
+const char *vtmem_admission_name(void)
+{
+	int mode = READ_ONCE(vtmem_admission);
+
+	if (mode == VTMEM_ADMISSION_HOST)
+		mode = READ_ONCE(vtmem_adm.host);
+	return vtmem_admission_names[mode];
+}
+
 int vtmem_admission_init(struct virtio_device *vdev)
 {
 	u64 ghosts = max_t(u64, 2 * totalram_pages(), 1 << 12);
 
-	vtmem_adm.host = vtmem_admission_of_host(vdev);
+	vtmem_admission_ask(vdev);
 	vtmem_adm.ghost_bits = ilog2(roundup_pow_of_two(ghosts / VTMEM_GHOSTS));
 	vtmem_adm.ghosts = kvcalloc(1UL << vtmem_adm.ghost_bits,
 				    sizeof(*vtmem_adm.ghosts), GFP_KERNEL);

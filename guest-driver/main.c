@@ -79,6 +79,14 @@ static int vtmem_check_config(struct virtio_device *vdev)
 	return 0;
 }
 
+/* The configuration may sleep to be read, and its interrupt may not. */
+static void vtmem_config_work(struct work_struct *work)
+{
+	struct vtmem *vt = container_of(work, struct vtmem, config_work);
+
+	vtmem_admission_ask(vt->vdev);
+}
+
 /* Either half may fail; the other works without it. */
 static int vtmem_start_halves(struct vtmem *vt)
 {
@@ -125,6 +133,7 @@ static int vtmem_probe(struct virtio_device *vdev)
 	if (!vt)
 		return -ENOMEM;
 	vt->vdev = vdev;
+	INIT_WORK(&vt->config_work, vtmem_config_work);
 	vdev->priv = vt;
 	virtio_cread_le(vdev, struct vtmem_config, credit, &credit);
 	vtmem_credit_add(vt, credit);
@@ -187,6 +196,8 @@ static void vtmem_remove(struct virtio_device *vdev)
 {
 	struct vtmem *vt = vdev->priv;
 
+	/* The core calls vtmem_config_changed no more. */
+	cancel_work_sync(&vt->config_work);
 	vtmem_stats_exit();
 	if (vt->cleancache)
 		vtmem_cleancache_exit();
@@ -205,13 +216,17 @@ static void vtmem_remove(struct virtio_device *vdev)
 	kfree(vt);
 }
 
-/* Interrupt context. */
+/* Interrupt context; between the end of probe and the beginning of remove. */
 static void vtmem_config_changed(struct virtio_device *vdev)
 {
 	struct vtmem *vt = vdev->priv;
 
-	if (vt && vdev->config->get_status(vdev) & VIRTIO_CONFIG_S_NEEDS_RESET)
+	if (!vt)
+		return;
+	if (vdev->config->get_status(vdev) & VIRTIO_CONFIG_S_NEEDS_RESET)
 		vtmem_break(vt, "the device needs a reset");
+	else
+		schedule_work(&vt->config_work);
 }
 
 static struct virtio_driver vtmem_driver = {

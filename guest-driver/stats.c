@@ -4,6 +4,7 @@
  */
 #include <linux/debugfs.h>
 #include <linux/percpu.h>
+#include <linux/seq_file.h>
 
 #include "vtmem.h"
 
@@ -78,6 +79,13 @@ static int vtmem_broken_get(void *data, u64 *value)
 }
 DEFINE_DEBUGFS_ATTRIBUTE(vtmem_broken_fops, vtmem_broken_get, NULL, "%llu\n");
 
+static int vtmem_admission_show(struct seq_file *m, void *unused)
+{
+	seq_printf(m, "%s\n", vtmem_admission_name());
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(vtmem_admission);
+
 /* A kernel without debugfs does without. */
 void vtmem_stats_init(struct vtmem *vt)
 {
@@ -94,6 +102,8 @@ void vtmem_stats_init(struct vtmem *vt)
 			    &vtmem_staged_fops);
 	debugfs_create_file("broken", 0444, vtmem_debugfs, vt,
 			    &vtmem_broken_fops);
+	debugfs_create_file("admission", 0444, vtmem_debugfs, NULL,
+			    &vtmem_admission_fops);
 	vtmem_mounts_debugfs(vtmem_debugfs);
 }
 

@@ -121,6 +121,7 @@ struct vtmem {
 	struct virtio_device *vdev;
 	struct virtqueue *vq[VTMEM_NR_QUEUES];
 	struct workqueue_struct *wq;
+	struct work_struct config_work;
 
 	/*
 	 * The device broke its contract, or said that it needs a reset. Set once;
@@ -253,6 +254,8 @@ void vtmem_admission_read(const struct vtmem_key *key, unsigned int nr,
 			  const unsigned long *held);
 bool vtmem_admission_put(const struct vtmem_key *key, bool workingset);
 void vtmem_admission_evicted(const struct vtmem_key *key, u64 nr);
+void vtmem_admission_ask(struct virtio_device *vdev);
+const char *vtmem_admission_name(void);
 int vtmem_admission_init(struct virtio_device *vdev);
 void vtmem_admission_exit(void);
 

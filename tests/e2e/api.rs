@@ -181,7 +181,9 @@ fn metrics_say_what_marks_say() {
     let text = "for i in 1 2 3; do dd if=/dev/vda of=/dev/null bs=64k count=1; done\n\
         dd if=/dev/zero of=/dev/vdb bs=4k count=100 oflag=direct; sync\n\
         vtmem-work mark --number 77\n\
-        echo at-rest; sleep 100000\n";
+        echo at-rest\n\
+        until [ $(cat /sys/kernel/debug/virtio_tmem/admission) = second-chance ]; do sleep 0.1; done\n\
+        echo admission-follows; sleep 100000\n";
     let script = script(dir.path(), text);
     let target = dir.path().join("target");
     File::create(&target)
@@ -221,6 +223,20 @@ fn metrics_say_what_marks_say() {
         "a paused machine counts on"
     );
     controlled.ctl(&["resume"]);
+    controlled.ctl(&["set", "admission=second-chance"]);
+    let said = |text: &str, times: usize| {
+        let there = || controlled.console().matches(text).count() == times;
+        assert!(
+            eventually(Duration::from_secs(300), there),
+            "{}",
+            controlled.console()
+        );
+    };
+    said("admission-follows", 1);
+    // The guest starts anew, and finds tmem as it was set.
+    controlled.ctl(&["reset"]);
+    said("admission-follows", 2);
+    said("at-rest", 2);
     controlled.ctl(&["shutdown"]);
     let ended = controlled.vmm.wait().expect("wait for vtmem run");
     assert_eq!(ended.code(), Some(0), "{}", controlled.console());
@@ -233,7 +249,8 @@ fn metrics_say_what_marks_say() {
             .to_owned()
     };
     let marks = fs::read_to_string(&marks).expect("the marks");
-    let mark: Value = serde_json::from_str(marks.trim_end()).expect("one mark");
+    let mark = marks.lines().next().expect("a mark of each start");
+    let mark: Value = serde_json::from_str(mark).expect("JSON");
     let tmem: Value = serde_json::from_str(&tmem).expect("JSON");
     for (metric, figure) in [
         ("vtmem_tmem_puts_total", "puts"),

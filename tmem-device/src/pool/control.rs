@@ -17,6 +17,17 @@ pub enum FlushError {
     Persistent(u32),
 }
 
+/// A pool of a guest's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuestPool {
+    /// As the guest knows it.
+    pub id: u32,
+    /// What it does when there is no room.
+    pub kind: PoolKind,
+    /// Pages that it has, in memory or a tier.
+    pub pages: u64,
+}
+
 impl HostPool {
     /// The first half of [`HostPool::set_size`]: from now on nothing is stored beyond `size` bytes. Returns at once.
     pub fn announce_size(&self, size: u64) {
@@ -46,9 +57,14 @@ impl HostPool {
 
 impl Guest {
     /// The guest's pools, by id.
-    pub fn pools(&self) -> Vec<(u32, PoolKind)> {
+    pub fn pools(&self) -> Vec<GuestPool> {
         let pools = self.pools_by_id();
-        pools.kinds.iter().map(|(&id, &kind)| (id, kind)).collect()
+        let pool = |(&id, &kind)| GuestPool {
+            id,
+            kind,
+            pages: self.store.sum(|shard| shard.objects.pages_of(id)),
+        };
+        pools.kinds.iter().map(pool).collect()
     }
 
     /// What the guest has of the pool, and may have.

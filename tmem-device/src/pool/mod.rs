@@ -63,7 +63,7 @@ use std::sync::{Arc, RwLock};
 
 pub use books::{Holding, OBJECT_METADATA, PAGE_METADATA, Share, WORST_PAGE};
 pub use codec::Page;
-pub use control::FlushError;
+pub use control::{FlushError, GuestPool};
 pub use evictions::Evicted;
 pub use guest::{Guest, PageName};
 pub use key::ObjectId;
@@ -497,6 +497,7 @@ impl HostPool {
     fn audit(&self) {
         let stats = self.stats();
         let (mut pages, mut persistent, mut spots, mut noted) = (0, 0, 0, 0);
+        let mut by_pool = BTreeMap::new();
         let mut charged = books::Sums::default();
         let mut charge = |account, bytes| match account {
             PoolKind::Ephemeral => charged.ephemeral += bytes,
@@ -510,6 +511,7 @@ impl HostPool {
                         assert_eq!(store.shard_of(&page.name.object), number);
                         objects.insert((page.name.object, page.name.index >> 32), page.kind);
                         pages += 1;
+                        *by_pool.entry(page.name.object.pool).or_insert(0) += 1;
                         persistent += u64::from(page.kind == PoolKind::Persistent);
                         if page.spot.is_some() {
                             spots += 1;
@@ -526,6 +528,9 @@ impl HostPool {
             }
             for kind in objects.into_values() {
                 charge(kind, OBJECT_METADATA);
+            }
+            for (pool, pages) in std::mem::take(&mut by_pool) {
+                assert_eq!(store.sum(|shard| shard.objects.pages_of(pool)), pages);
             }
         }
         assert_eq!(

@@ -25,10 +25,47 @@ pub(super) struct Objects {
     slab: Slab,
     chains: Chains,
     free: Vec<u32>,
+    tally: Tally,
 }
 
 #[derive(Default)]
 struct Slab(Vec<Object>);
+
+/// How many pages each of the guest's pools has, by id. Pools without pages are not in it.
+#[derive(Default)]
+struct Tally {
+    pools: Vec<(u32, u64)>,
+    /// Where the last one was: most often, it is the next one too.
+    last: usize,
+}
+
+impl Tally {
+    /// The place of a pool, or where it would be.
+    fn place(&mut self, pool: u32) -> Result<usize, usize> {
+        if self.pools.get(self.last).is_some_and(|(id, _)| *id == pool) {
+            return Ok(self.last);
+        }
+        let place = self.pools.binary_search_by_key(&pool, |(id, _)| *id);
+        self.last = place.unwrap_or_else(|place| place);
+        place
+    }
+
+    fn comes(&mut self, pool: u32) {
+        match self.place(pool) {
+            Ok(place) => self.pools[place].1 += 1,
+            Err(place) => self.pools.insert(place, (pool, 1)),
+        }
+    }
+
+    fn goes(&mut self, pool: u32) {
+        if let Ok(place) = self.place(pool) {
+            self.pools[place].1 -= 1;
+            if self.pools[place].1 == 0 {
+                self.pools.remove(place);
+            }
+        }
+    }
+}
 
 impl Objects {
     /// The number of an object's part.
@@ -70,6 +107,7 @@ impl Objects {
 
     /// Adds a page at `index` to an object that may not be there yet; returns its number, and whether it is new.
     pub fn add_page(&mut self, key: &ObjectKey, part: u32, index: u32) -> (u32, bool) {
+        self.tally.comes(key.pool);
         if let Some(number) = self.find(key, part) {
             let object = &mut self.slab.0[number as usize];
             object.pages += 1;
@@ -100,6 +138,7 @@ impl Objects {
     /// A page of the object goes. Whether the object goes with it.
     pub fn page_goes(&mut self, number: u32) -> bool {
         let object = &mut self.slab.0[number as usize];
+        self.tally.goes(object.key.pool);
         if object.pages > 1 {
             object.pages -= 1;
             return false;
@@ -116,6 +155,13 @@ impl Objects {
         true
     }
 
+    /// How many pages a pool has.
+    pub fn pages_of(&self, pool: u32) -> u64 {
+        let pools = &self.tally.pools;
+        let place = pools.binary_search_by_key(&pool, |(id, _)| *id);
+        place.map_or(0, |place| pools[place].1)
+    }
+
     /// How many there are.
     #[cfg(test)]
     pub fn len(&self) -> usize {
@@ -127,6 +173,7 @@ impl Objects {
         self.slab.0.capacity() * size_of::<Object>()
             + self.free.capacity() * size_of::<u32>()
             + self.chains.bytes()
+            + self.tally.pools.capacity() * size_of::<(u32, u64)>()
     }
 }
 

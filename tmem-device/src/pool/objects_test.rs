@@ -48,3 +48,21 @@ fn the_parts_of_an_object_are_enumerated() {
     assert!(objects.parts(&key(1, 1), 0, u32::MAX).is_empty());
     assert_eq!(objects.len(), 198);
 }
+
+#[test]
+fn pages_are_counted_by_pool() {
+    let mut objects = Objects::default();
+    let mut numbers = Vec::new();
+    for (pool, pages) in [(7, 3), (2, 1), (9, 5), (2, 2)] {
+        for object in 0..pages {
+            numbers.push(objects.add_page(&key(pool, object % 2), 0, object as u32).0);
+        }
+    }
+    let count = |objects: &Objects| [1, 2, 7, 9].map(|pool| objects.pages_of(pool));
+    assert_eq!(count(&objects), [0, 3, 3, 5]);
+    for number in numbers {
+        objects.page_goes(number);
+    }
+    assert_eq!(count(&objects), [0; 4]);
+    assert!(objects.tally.pools.is_empty());
+}

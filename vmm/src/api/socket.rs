@@ -1,11 +1,13 @@
 //! The socket's place in the file system: ours alone, and gone with us.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::fs::{Mode, fchmod};
 use rustix::net::{
@@ -14,6 +16,10 @@ use rustix::net::{
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
+
+/// How often, and after how long each time, the directory is tried to be had alone.
+const TRIES: usize = 200;
+const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +30,9 @@ pub enum SocketError {
     /// There is something else.
     #[error("{} exists and is no socket; remove it, or give another path", .0.display())]
     NotASocket(PathBuf),
+    /// Another process holds the directory's lock.
+    #[error("{} is locked by another process, which may be making the same socket; try again", .0.display())]
+    Busy(PathBuf),
     /// The kernel refuses.
     #[error("cannot make the socket {}: {source}", path.display())]
     Refused {
@@ -59,6 +68,8 @@ impl Socket {
             path: path.to_owned(),
             source,
         };
+        // Of two that find the same stale socket, the later one must not take the earlier one's for it.
+        let _alone = lock_directory(path)?;
         remove_stale(path)?;
         let listener = listen_at(path).map_err(refused)?;
         let identity = identity(path).map_err(refused)?;
@@ -76,6 +87,26 @@ impl Socket {
     pub fn into_parts(self) -> (UnixListener, Name) {
         (self.listener, self.name)
     }
+}
+
+/// Holds the lock of the directory that `path` is in. Where it cannot be read, nothing is held.
+fn lock_directory(path: &Path) -> Result<Option<File>, SocketError> {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let Ok(opened) = File::open(directory) else {
+        return Ok(None);
+    };
+    for _ in 0..TRIES {
+        match opened.try_lock() {
+            Ok(()) => return Ok(Some(opened)),
+            Err(TryLockError::WouldBlock) => sleep(TRY_AGAIN),
+            // File systems need not have locks.
+            Err(TryLockError::Error(_)) => return Ok(None),
+        }
+    }
+    Err(SocketError::Busy(directory.to_owned()))
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
@@ -147,6 +178,36 @@ mod tests {
         assert!(matches!(second, SocketError::Live(_)), "{second}");
         assert!(path.exists());
         drop(first);
+    }
+
+    #[test]
+    fn of_many_that_find_a_stale_one_one_has_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("api");
+        for _ in 0..50 {
+            drop(UnixListener::bind(&path).expect("a socket to leave behind"));
+            // Those that are made live until all have tried.
+            let made = std::sync::Mutex::new(Vec::new());
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| match Socket::bind(&path) {
+                        Ok(socket) => made.lock().expect("no panic").push(socket),
+                        Err(error) => assert!(matches!(error, SocketError::Live(_)), "{error}"),
+                    });
+                }
+            });
+            assert_eq!(made.into_inner().expect("no panic").len(), 1);
+            assert!(!path.exists(), "its name goes with it");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_stays_locked_is_said_to_be() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lock = File::open(dir.path()).expect("opened");
+        lock.lock().expect("locked");
+        let busy = Socket::bind(&dir.path().join("api")).expect_err("locked");
+        assert!(matches!(busy, SocketError::Busy(_)), "{busy}");
     }
 
     #[test]

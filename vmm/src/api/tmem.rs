@@ -49,16 +49,20 @@ pub struct TmemNow {
 /// A place that holds pages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Tier {
-    /// `ram`.
+    /// `ram`, or `disk` for what the pool spills to.
     pub kind: &'static str,
     /// Bytes that it may take.
     pub size_bytes: u64,
     /// Bytes that it takes.
     pub used_bytes: u64,
-    /// Pages that it holds.
+    /// Pages that it holds. What was spilled may be in memory too.
     pub pages: u64,
-    /// Bytes of their data.
+    /// Bytes of their data, as stored.
     pub data_bytes: u64,
+    /// What a disk counts.
+    #[schema(inline)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, u64>,
 }
 
 /// A guest of the pool.
@@ -85,6 +89,8 @@ pub struct PoolView {
     pub id: u32,
     /// `ephemeral`: one file system's clean pages; `persistent`: swap.
     pub kind: &'static str,
+    /// Pages that it has.
+    pub pages: u64,
 }
 
 /// The figures of a structure of numbers.
@@ -98,25 +104,36 @@ impl TmemNow {
         let (stats, device) = (service.pool().stats(), service.device().stats());
         let guest = service.device().guest();
         let holding = guest.holding();
-        let pools = guest.pools().into_iter().map(|(id, kind)| PoolView {
-            id,
-            kind: match kind {
+        let pools = guest.pools().into_iter().map(|pool| PoolView {
+            id: pool.id,
+            kind: match pool.kind {
                 PoolKind::Ephemeral => "ephemeral",
                 PoolKind::Persistent => "persistent",
             },
+            pages: pool.pages,
         });
         let size_bytes = service.pool().size();
+        let memory = Tier {
+            kind: "ram",
+            size_bytes,
+            used_bytes: stats.used_bytes,
+            pages: stats.stored_pages - stats.below_pages.min(stats.stored_pages),
+            data_bytes: stats.stored_bytes,
+            counts: BTreeMap::new(),
+        };
+        let disks = service.pool().tier_stats().into_iter().map(|tier| Tier {
+            kind: "disk",
+            size_bytes: tier.capacity_bytes,
+            used_bytes: tier.used_bytes,
+            pages: tier.records,
+            data_bytes: tier.live_bytes,
+            counts: figures(&tier),
+        });
         TmemNow {
             size_bytes,
             used_bytes: stats.used_bytes,
             freeable_bytes: stats.ephemeral_bytes,
-            tiers: vec![Tier {
-                kind: "ram",
-                size_bytes,
-                used_bytes: stats.used_bytes,
-                pages: stats.stored_pages,
-                data_bytes: stats.stored_bytes,
-            }],
+            tiers: std::iter::once(memory).chain(disks).collect(),
             guests: vec![GuestView {
                 frozen: guest.is_frozen(),
                 weight: holding.share.weight,

@@ -1,5 +1,8 @@
 //! What is measured of a pool.
 
+use tmem_device::pool::PoolStats;
+use tmem_device::tier::TierStats;
+
 use super::tmem::TmemService;
 use crate::metrics::{
     Exposition,
@@ -35,6 +38,10 @@ impl TmemService {
         let help = "Bytes of the pages' data as stored, by tier.";
         to.family("vtmem_pool_data_bytes", Gauge, help);
         to.sample(&[("tier", "ram")], stats.stored_bytes);
+        let disks = self.pool().tier_stats();
+        if let Some(disk) = disks.first() {
+            to.sample(&[("tier", "disk")], disk.live_bytes);
+        }
         let help = "Pages that nobody has tried to compress.";
         to.single("vtmem_pool_raw_pages", Gauge, help, stats.raw_pages);
         let help = "Persistent puts promised and not sent yet.";
@@ -60,6 +67,9 @@ impl TmemService {
             help,
             stats.metadata_bytes,
         );
+        if let Some(disk) = disks.first() {
+            expose_spill(to, &stats, disk);
+        }
         let frozen = u64::from(self.device().guest().is_frozen());
         to.single(
             "vtmem_pool_frozen",
@@ -67,5 +77,85 @@ impl TmemService {
             "1 while all puts are refused.",
             frozen,
         );
+    }
+}
+
+/// Metrics of what goes down to a disk, and comes back.
+fn expose_spill(to: &mut Exposition, pool: &PoolStats, disk: &TierStats) {
+    for (name, kind, help, value) in [
+        (
+            "vtmem_pool_dirty_bytes",
+            Gauge,
+            "Bytes charged for persistent pages that memory alone has.",
+            pool.dirty_bytes,
+        ),
+        (
+            "vtmem_pool_below_pages",
+            Gauge,
+            "Pages that the disk alone has.",
+            pool.below_pages,
+        ),
+        (
+            "vtmem_pool_spilled_pages_total",
+            Counter,
+            "Pages written to the disk.",
+            pool.written_pages,
+        ),
+        (
+            "vtmem_pool_reloaded_pages_total",
+            Counter,
+            "Pages got back from the disk.",
+            pool.reloaded_pages,
+        ),
+        (
+            "vtmem_pool_unreadable_pages_total",
+            Counter,
+            "Gets of pages that the disk could not return.",
+            pool.unreadable_pages,
+        ),
+        (
+            "vtmem_spill_size_bytes",
+            Gauge,
+            "Bytes of the disk that may be used.",
+            disk.capacity_bytes,
+        ),
+        (
+            "vtmem_spill_used_bytes",
+            Gauge,
+            "Bytes of the disk that are used.",
+            disk.used_bytes,
+        ),
+        (
+            "vtmem_spill_pages",
+            Gauge,
+            "Pages that the disk has.",
+            disk.records,
+        ),
+        (
+            "vtmem_spill_refused_pages_total",
+            Counter,
+            "Pages that the disk did not take, being full, slow or failing.",
+            disk.refused,
+        ),
+        (
+            "vtmem_spill_load_errors_total",
+            Counter,
+            "Pages that the disk did not return.",
+            disk.load_errors,
+        ),
+        (
+            "vtmem_spill_written_bytes_total",
+            Counter,
+            "Bytes written to the disk.",
+            disk.written_bytes,
+        ),
+        (
+            "vtmem_spill_read_bytes_total",
+            Counter,
+            "Bytes read from the disk.",
+            disk.read_bytes,
+        ),
+    ] {
+        to.single(name, kind, help, value);
     }
 }

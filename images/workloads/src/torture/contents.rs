@@ -199,7 +199,9 @@ impl TortureFile {
                 ) => {}
             Err(error) => return Err(error),
         }
-        // This file reads as before; what the other one has instead, only the disk knows.
+        // This file reads as before; what the other one has instead, only the disk knows, and what was cached of it may be
+        // older. That is reclaimed, and must not come back.
+        Mapping::of_file(&theirs.buffered, range.first, count as usize)?.reclaim();
         let verdict = from.compare_with_disk(&theirs, range, tools)?;
         fallocate(
             &theirs,

@@ -1,6 +1,6 @@
-//! A disk that changes by itself, and then fails to write: a loop device whose file is written to, and has no room to grow.
-//! Of the first, the page cache knows when it is told (BLKFLSBUF); after the second, what it goes on holding is newer than the
-//! disk. Neither may come back from the host.
+//! A disk that changes by itself, mounted or not, and then fails to write: a loop device whose file is written to, and has no
+//! room to grow. Of the first, the page cache knows when it is told (BLKFLSBUF) or anew; after the last, what it goes on holding
+//! is newer than the disk. None of it may come back from the host.
 
 use super::file::{NOTHING_READ, Verdict};
 use super::kernel;
@@ -22,6 +22,11 @@ const MOUNTED: &str = "/tmp/failing-disk";
 const PAGES: usize = 64;
 /// Their number among the files whose content is generated.
 const FILE: u32 = u32::MAX - 3;
+/// Likewise, of the file that changes while it is not mounted.
+const UNMOUNTED_FILE: u32 = u32::MAX - 4;
+/// How often the disk changes while it is not mounted: what a driver that missed the unmount holds comes back where the kernel has
+/// the file system in the same place of its memory as before.
+const MOUNTS: u32 = 8;
 /// The driver has made a new file system's pool long before this.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -37,7 +42,9 @@ pub fn run(seed: u64) -> io::Result<Verdict> {
     command("losetup", &[LOOP, &image])?;
     command("mke2fs", &["-b", "4096", "-i", "262144", LOOP])?;
     command("mount", &["-t", "ext4", LOOP, MOUNTED])?;
-    let verdict = compare(seed).map_err(about("a disk that fails to write"))?;
+    let unmounted = change_unmounted(seed).map_err(about("a disk that changes unmounted"))?;
+    let failing = compare(seed).map_err(about("a disk that fails to write"))?;
+    let verdict = (unmounted.0 + failing.0, unmounted.1 + failing.1);
     command("umount", &[MOUNTED])?;
     command("losetup", &["-d", LOOP])?;
     command("umount", &[ROOM])?;
@@ -54,6 +61,44 @@ fn command(program: &str, arguments: &[&str]) -> io::Result<()> {
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     Err(io::Error::other(format!("{program} {arguments:?}: {said}")))
+}
+
+/// Changes a file's page on the disk while that is not mounted, and reads it.
+fn change_unmounted(seed: u64) -> io::Result<Verdict> {
+    let path = Path::new(MOUNTED).join("moving");
+    let image = OpenOptions::new()
+        .write(true)
+        .open(Path::new(ROOM).join("disk"))?;
+    let mut page = [0; PAGE_SIZE];
+    let file = fs::File::create_new(&path)?;
+    file.write_all_at(&page, 0)?;
+    file.sync_all()?;
+    let Some(block) = kernel::block_of(&file, 0)? else {
+        return Err(io::Error::other("the file has no block"));
+    };
+    drop(file);
+    let (mut verified, mut corrupt) = NOTHING_READ;
+    for version in 0..MOUNTS {
+        let file = fs::File::open(&path)?;
+        // The first read of a file system has the driver make its pool.
+        file.read_exact_at(&mut page, 0)?;
+        thread::sleep(SETTLE);
+        Mapping::of_file(&file, 0, 1)?.reclaim();
+        drop(file);
+        command("umount", &[MOUNTED])?;
+        let mut new = [0; PAGE_SIZE];
+        fill_page(seed, UNMOUNTED_FILE, version, &mut new);
+        image.write_all_at(&new, u64::from(block) * PAGE_SIZE as u64)?;
+        command("mount", &["-t", "ext4", LOOP, MOUNTED])?;
+        let mut found = [0; PAGE_SIZE];
+        fs::File::open(&path)?.read_exact_at(&mut found, 0)?;
+        verified += PAGE_SIZE as u64;
+        corrupt += differing_bytes(&new, &found);
+    }
+    if corrupt > 0 {
+        eprintln!("torture: {corrupt} bytes came back that the disk had before it was mounted");
+    }
+    Ok((verified, corrupt))
 }
 
 fn compare(seed: u64) -> io::Result<Verdict> {

@@ -31,16 +31,21 @@ const PROBES: &[(&str, &str)] = &[
          0 read 0+4 buffered\n1 read 0+4 buffered",
     ),
     (
+        "two files exchange blocks while pages of both are cached",
+        "0 write 0+4 buffered durably\n1 write 0+4 buffered durably\n0 exchange 0+4 1\n0 read 0+4 buffered",
+    ),
+    (
         "a file is truncated inside a page and grows again",
         "0 write 0+4 buffered durably\n0 reclaim 0+4\n0 resize 9000\n0 resize 20000\n0 read 0+4 buffered",
     ),
     (
+        // Windows are read into large folios, past the host; single pages are asked for.
         "large folios cover pages that the host holds",
         "0 write 0+32 buffered durably\n0 write 32+32 buffered durably\n0 write 64+32 buffered durably\n\
          0 write 96+32 buffered durably\n0 reclaim 0+32\n0 reclaim 32+32\n0 reclaim 64+32\n0 reclaim 96+32\n\
          0 read 0+32 buffered\n0 read 32+32 buffered\n0 read 64+32 buffered\n0 read 96+32 buffered\n\
          0 write 0+32 buffered\n0 write 32+32 buffered\n0 write 64+32 buffered\n0 write 96+32 buffered durably\n\
-         0 forget\n0 read 0+32 buffered\n0 read 32+32 buffered\n0 read 64+32 buffered\n0 read 96+32 buffered",
+         0 forget\n0 read 101+1 buffered\n0 read 70+1 buffered\n0 read 41+1 buffered\n0 read 9+1 buffered\n0 read 0+32 buffered\n0 read 32+32 buffered\n0 read 64+32 buffered\n0 read 96+32 buffered",
     ),
     ("a file is swapped to", "0 swap-to"),
     (

@@ -97,8 +97,10 @@ impl Volume {
         for (file, shape) in files.iter().zip(&mut shapes) {
             file.open(shape)?;
         }
-        // Mounted anew, the file system gets its pool at the first read, in the driver's own time.
-        shapes[0].buffered.read_at(&mut [0], 0)?;
+        // Mounted anew, the file system gets its pool at the first read, in the driver's own time. Not of the file whose disk was
+        // changed: what the host had of that would be got, and dropped before it is looked at.
+        let another = (operation.file as usize + 1) % files.len();
+        shapes[another].buffered.read_at(&mut [0], 0)?;
         thread::sleep(5 * AWHILE);
         let Some((page, _)) = below else {
             return Ok(NOTHING_READ);

@@ -1,6 +1,7 @@
 //! `vtmem ctl`: the control socket from a command line.
 
 mod client;
+mod screen;
 mod tables;
 mod watch;
 
@@ -177,7 +178,7 @@ pub fn execute(args: CtlArgs) -> Result<ExitCode, CliError> {
                 .map(|()| ExitCode::SUCCESS);
         }
         Verb::Metrics => client.get("/metrics"),
-        Verb::Watch => return watch::run(&client).map(|()| ExitCode::SUCCESS),
+        Verb::Watch => return watch::run(&client, &args.api_socket).map(|()| ExitCode::SUCCESS),
     }?;
     let text = match serde_json::from_str::<Value>(&answer) {
         Ok(value) if !args.json => tables::of(&value),
