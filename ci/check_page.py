@@ -125,7 +125,7 @@ def main(address, vtmem, socket, picture):
 
     browser = Browser(address)
     try:
-        browser.wait("the machine is shown to run", "document.getElementById('state').textContent == 'running'")
+        browser.wait("the machine is shown to run", "document.getElementById('state')?.textContent == 'running'")
         browser.wait("the pool is shown to fill", f"parseFloat({SHOWN}('ram: used')) > 8")
         browser.wait("puts are counted", f"parseInt({SHOWN}('puts')) > 0")
         # Both go on: ten readings of size and use are drawn, and the lines move.
@@ -137,6 +137,9 @@ def main(address, vtmem, socket, picture):
         browser.wait("evictions are on the time line", "document.getElementById('events').innerText.includes('evictions: ')")
         ctl("set", "min=4M")
         browser.wait("the governor is, too", "document.getElementById('events').innerText.includes('governor: ')")
+        browser.wait("and marked among the curves", "document.querySelector('line[x1] title')?.textContent.includes(' → ')")
+        browser.wait("no curve is shown of a disk that is not there",
+                     "[...document.querySelectorAll('.legend span')].some(item => item.hidden)")
         browser.picture(picture)
         ctl("pause")
         browser.wait("a pause is shown", "document.getElementById('state').textContent == 'paused'")

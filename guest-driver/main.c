@@ -19,9 +19,9 @@ static bool vtmem_cleancache = true;
 module_param_named(cleancache, vtmem_cleancache, bool, 0444);
 MODULE_PARM_DESC(cleancache, "Keep clean page cache pages that are reclaimed (default Y)");
 
-static char *vtmem_fs = "ext4";
+static char *vtmem_fs = "ext4,xfs";
 module_param_named(fs, vtmem_fs, charp, 0444);
-MODULE_PARM_DESC(fs, "Types of file systems, separated by commas, that take part (default ext4)");
+MODULE_PARM_DESC(fs, "Types of file systems, separated by commas, that take part (default ext4,xfs)");
 
 static bool vtmem_all_mounts = true;
 module_param_named(all_mounts, vtmem_all_mounts, bool, 0444);

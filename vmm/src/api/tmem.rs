@@ -257,3 +257,7 @@ pub async fn flush(
     });
     flushed.await.map(Json)
 }
+
+#[cfg(test)]
+#[path = "tmem_test.rs"]
+mod tests;

@@ -24,7 +24,7 @@ pub struct TmemService {
 
 impl TmemService {
     /// Opens what the pool spills to, and makes an empty pool above it, and the device of its guest.
-    pub(super) fn open(config: &TmemConfig) -> Result<Self, MachineError> {
+    pub(crate) fn open(config: &TmemConfig) -> Result<Self, MachineError> {
         let mut settings = PoolConfig::new(config.size);
         let mut tiers: Vec<Arc<dyn Tier>> = vec![];
         if let Some(spill) = &config.spill {

@@ -104,7 +104,7 @@ impl Settings {
             .arg("--cmdline")
             .arg(format!(
                 "console=ttyS0 quiet log_buf_len=1M panic=-1 oops=panic vtmem.tmem=1 \
-                 vtmem.tmem_args=\"admission=always fs=ext4,xfs\" vtmem.data=/dev/vda vtmem.fs={} vtmem.swap=/dev/vdb \
+                 vtmem.tmem_args=\"admission=always\" vtmem.data=/dev/vda vtmem.fs={} vtmem.swap=/dev/vdb \
                  vtmem.exec=\"sh /dev/vdc\"",
                 self.fs.name()
             ));

@@ -158,10 +158,7 @@ impl Worker {
             let mut completions = std::mem::take(&mut self.completions);
             self.engine.reap(&mut completions);
             let mut progress = !completions.is_empty();
-            for completion in completions.drain(..) {
-                self.complete(completion)?;
-            }
-            self.completions = completions;
+            self.complete_all(completions)?;
             progress |= self.take_requests()?;
             self.backlog = !self.engine.submit();
             self.signal()?;
@@ -284,6 +281,20 @@ impl Worker {
         self.engine.start(Transfer::new(token, operation, buffers));
     }
 
+    /// After an error, those that are left are not answered, but not waited for any more, either.
+    fn complete_all(&mut self, mut completions: Vec<Completion>) -> Result<(), QueueError> {
+        let mut result = Ok(());
+        for completion in completions.drain(..) {
+            if result.is_ok() {
+                result = self.complete(completion);
+            } else {
+                self.retire(&completion);
+            }
+        }
+        self.completions = completions;
+        result
+    }
+
     fn complete(&mut self, completion: Completion) -> Result<(), QueueError> {
         let Some(mut in_flight) = self.retire(&completion) else {
             return Ok(());
@@ -325,10 +336,7 @@ impl Worker {
             self.engine.wait();
             let mut completions = std::mem::take(&mut self.completions);
             self.engine.reap(&mut completions);
-            for completion in completions.drain(..) {
-                self.complete(completion)?;
-            }
-            self.completions = completions;
+            self.complete_all(completions)?;
         }
         self.backlog = false;
         self.signal()
