@@ -79,7 +79,7 @@ fn change_unmounted(seed: u64) -> io::Result<Verdict> {
     drop(file);
     let (mut verified, mut corrupt) = NOTHING_READ;
     for version in 0..MOUNTS {
-        let file = fs::File::open(&path)?;
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
         // The first read of a file system has the driver make its pool.
         file.read_exact_at(&mut page, 0)?;
         thread::sleep(SETTLE);
