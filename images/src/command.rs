@@ -1,9 +1,11 @@
 //! Runs the programs that a build needs.
 
 use crate::error::{ImagesError, Result};
+use std::io::{BufRead, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 /// Where administration programs live that an ordinary user's PATH leaves out.
 const MORE_PLACES: [&str; 2] = ["/usr/sbin", "/sbin"];
@@ -53,6 +55,64 @@ pub(crate) fn run(command: &mut Command) -> Result<Printed> {
         let all = printed.stdout + &printed.stderr;
         Err(failed(format!("failed ({})", output.status), all))
     }
+}
+
+/// The same, telling how many lines it has printed so far.
+pub(crate) fn run_counting_lines(command: &mut Command, mut told: impl FnMut(u64)) -> Result<()> {
+    let failed = |command: &Command, what: String, output: String| ImagesError::Command {
+        program: shown(command),
+        what,
+        output,
+    };
+    let cannot = |command: &Command, error: std::io::Error| {
+        failed(
+            command,
+            format!("cannot be started: {error}"),
+            String::new(),
+        )
+    };
+    let spawned = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = spawned.map_err(|error| cannot(command, error))?;
+    let stderr = child.stderr.take();
+    // Read beside the other, or a program that fills one pipe would wait for us for ever.
+    let stderr = thread::spawn(move || {
+        let mut text = Vec::new();
+        // What cannot be read says nothing; how the program ended counts.
+        let _ = stderr.map(|mut pipe| pipe.read_to_end(&mut text));
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    if let Some(pipe) = child.stdout.take() {
+        let lines = BufReader::new(pipe)
+            .split(b'\n')
+            .map_while(|line| line.ok());
+        (1..).zip(lines).for_each(|(count, _)| told(count));
+    }
+    let status = child.wait().map_err(|error| cannot(command, error))?;
+    if status.success() {
+        return Ok(());
+    }
+    let output = stderr.join().unwrap_or_default();
+    Err(failed(command, format!("failed ({status})"), output))
+}
+
+/// The kernel's `make` in `directory`: one that runs us would otherwise hand on its own options and job server.
+pub(crate) fn own_make(directory: &Path) -> Command {
+    let mut make = program("make");
+    for variable in [
+        "MAKEFLAGS",
+        "MFLAGS",
+        "MAKELEVEL",
+        "MAKEOVERRIDES",
+        "ARCH",
+        "CROSS_COMPILE",
+    ] {
+        make.env_remove(variable);
+    }
+    make.arg("-C").arg(directory);
+    make
 }
 
 fn shown(command: &Command) -> String {

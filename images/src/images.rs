@@ -2,6 +2,7 @@
 
 use crate::cache::{Cache, EntryInfo};
 use crate::data_disk::{self, DataDisk, DataDiskSpec};
+use crate::debug_kernel;
 use crate::error::Result;
 use crate::guest::{self, GuestImage};
 use crate::kernel::{self, KernelSource};
@@ -57,6 +58,7 @@ impl Images {
         let mut apt = Apt::new(&self.cache);
         let kernel = match &self.options.kernel {
             KernelSource::Debian => kernel::debian(&self.cache, &mut apt, &packages, progress)?,
+            KernelSource::Debug => debug_kernel::build(&self.cache, &mut apt, &packages, progress)?,
             KernelSource::Custom {
                 kernel,
                 headers,

@@ -1,7 +1,7 @@
 //! Kernel modules, built from sources that this binary carries, as the kernel's own build system does it.
 
 use crate::cache::{Cache, KeyBuilder};
-use crate::command::{program, run};
+use crate::command::{own_make, run};
 use crate::error::{ImagesError, Result};
 use crate::kernel::Kernel;
 use crate::packages::ensure_programs;
@@ -53,23 +53,10 @@ impl Module<'_> {
                 fs::create_dir_all(parent).map_err(ImagesError::io("create", parent))?;
                 fs::write(&path, content).map_err(ImagesError::io("write", &path))?;
             }
-            let mut make = program("make");
-            // A make that runs us would otherwise hand on its own options and job server.
-            for variable in [
-                "MAKEFLAGS",
-                "MFLAGS",
-                "MAKELEVEL",
-                "MAKEOVERRIDES",
-                "ARCH",
-                "CROSS_COMPILE",
-            ] {
-                make.env_remove(variable);
-            }
+            let mut make = own_make(&kernel.headers);
             // No debug information, and no paths of this machine: equal sources make equal modules.
             let flags = format!("KCFLAGS=-g0 -ffile-prefix-map={}=.", build.display());
-            make.arg("-C")
-                .arg(&kernel.headers)
-                .arg(format!("M={}", build.display()))
+            make.arg(format!("M={}", build.display()))
                 .arg(flags)
                 .args(&self.variable);
             run(make.args(["-j2", "modules"]))?;

@@ -17,6 +17,8 @@ pub enum KernelSource {
     /// The newest cloud kernel of the Debian that this machine runs.
     #[default]
     Debian,
+    /// Debian's sources, built with everything on that looks for mistakes: see `images/debug-kernel/config`.
+    Debug,
     /// A kernel built elsewhere.
     Custom {
         /// vmlinux or bzImage.

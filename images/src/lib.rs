@@ -9,6 +9,7 @@ pub mod cache;
 mod command;
 pub mod cpio;
 mod data_disk;
+mod debug_kernel;
 mod driver;
 mod error;
 mod guest;

@@ -29,7 +29,7 @@ use vtmem_workloads::workload::{FAILURE_PREFIX, Finished, START_PREFIX, Workload
 const DEFAULT_MEM: u64 = 96 << 20;
 
 const USAGE: &str = "usage: vtmem-work run [--workloads reread,scan,swap,source,sequential] [--seed N] [--mem BYTES] [--data DIR]
-       vtmem-work torture [--seconds N] [--threads N] [--seed N] [--mem BYTES] [--dir DIR] [--volume DIR] [--script FILE]
+       vtmem-work torture [--seconds N] [--threads N] [--seed N] [--mem BYTES] [--dir DIR] [--volume DIR] [--script FILE] [--faults true]
        vtmem-work mark [--number N]
        vtmem-work write|check [--count N] [--seed N] [--dir DIR]";
 
@@ -99,6 +99,7 @@ fn torture(mut args: Args) -> Result<ExitCode, String> {
         directory: args.take("dir", PathBuf::from("/data/torture"))?,
         volume: args.take_path("volume"),
         script: args.take_path("script"),
+        faults: args.take("faults", false)?,
     };
     args.finish()?;
     let all_right = report("torture", torture::run(&options).map(Finished::from));

@@ -4,9 +4,11 @@
 
 mod contents;
 mod failing_disk;
+mod faults;
 mod file;
 mod identity;
 mod kernel;
+mod kernel_log;
 mod operation;
 mod probes;
 mod script;
@@ -14,7 +16,9 @@ mod volume;
 
 use crate::context::{about, drop_caches};
 use crate::mapping::Mapping;
+use faults::Faults;
 use file::{NOTHING_READ, Tools, TortureFile, Verdict};
+use kernel_log::KernelLog;
 use operation::{Kind, Operation, STRIPE};
 use script::Trace;
 use std::fs::{self, File};
@@ -42,6 +46,8 @@ const PRESSURE: u64 = 300;
 const NONE: u32 = u32::MAX;
 /// The driver has made a new file system's pool long before this.
 const SETTLE: Duration = Duration::from_millis(500);
+/// Between two looks at the kernel's log.
+const LOG: Duration = Duration::from_millis(200);
 /// How often the run says how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
 /// A script that fails is replayed for at most this long to find a shorter one.
@@ -65,6 +71,8 @@ pub struct Options {
     pub volume: Option<PathBuf>,
     /// Instead of random operations those that this file lists, one a line, one after the other.
     pub script: Option<PathBuf>,
+    /// Have the kernel inject faults into what the driver does.
+    pub faults: bool,
 }
 
 /// What the threads share.
@@ -198,6 +206,28 @@ impl Shared {
 /// Any system call that fails on a file.
 pub fn run(options: &Options) -> io::Result<Outcome> {
     let start = Instant::now();
+    let mut log = KernelLog::open().map_err(about("the kernel's log"))?;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                log.follow()?;
+                thread::sleep(LOG);
+            }
+            log.follow()
+        });
+        let outcome = run_watched(options, start);
+        over.store(true, Ordering::Relaxed);
+        let read = reader.join().unwrap_or_else(|_| Err(panicked()));
+        outcome.and_then(|outcome| read.map(|()| outcome))
+    })
+}
+
+fn panicked() -> io::Error {
+    io::Error::other("a thread panicked")
+}
+
+fn run_watched(options: &Options, start: Instant) -> io::Result<Outcome> {
     let mut outcome = if options.volume.is_some() && options.script.is_none() {
         probe(options, start)?
     } else {
@@ -259,7 +289,12 @@ fn run_on_files(
             shared.execute(operation, &mut tools)?;
         }
     } else {
-        traces = shared.work_until_the_end(options, start)?;
+        let faults = options.faults.then(Faults::begin).transpose();
+        let mut faults = faults.map_err(about("fault injection"))?;
+        traces = shared.work_until_the_end(options, start, faults.as_mut())?;
+        if let Some(faults) = faults {
+            faults.end()?;
+        }
         drop_caches();
     }
     shared.read_all(&mut tools)?;
@@ -279,7 +314,12 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 
 impl Shared {
     /// Has the threads work until time is over or something is wrong, and returns what they did.
-    fn work_until_the_end(&self, options: &Options, start: Instant) -> io::Result<Vec<Trace>> {
+    fn work_until_the_end(
+        &self,
+        options: &Options,
+        start: Instant,
+        mut faults: Option<&mut Faults>,
+    ) -> io::Result<Vec<Trace>> {
         let traces = Mutex::new(Vec::new());
         thread::scope(|scope| {
             let mut threads = Vec::new();
@@ -297,20 +337,23 @@ impl Shared {
             }
             threads.push(scope.spawn(|| self.until_stopped(|| self.press(options))));
             let mut next = PROGRESS;
+            let mut faulted = Ok(());
             while self.going_on() && start.elapsed() < options.duration {
                 thread::sleep(Duration::from_millis(20));
                 if start.elapsed() >= next {
                     next += PROGRESS;
                     print_progress(start, self.so_far());
+                    if let Some(faults) = &mut faults {
+                        faulted = faulted.and(faults.next());
+                    }
                 }
             }
             self.stop.store(true, Ordering::Relaxed);
             print_progress(start, self.so_far());
-            threads.into_iter().try_for_each(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
-            })
+            faulted?;
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(panicked())))
         })?;
         Ok(traces.into_inner().unwrap_or_else(|e| e.into_inner()))
     }

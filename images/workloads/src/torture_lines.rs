@@ -4,3 +4,9 @@
 pub const PROGRESS_PREFIX: &str = "vtmem-progress: ";
 /// What begins a line of the script that goes wrong.
 pub const SCRIPT_PREFIX: &str = "vtmem-script: ";
+/// What begins a line of the kernel's log that should not be there.
+pub const COMPLAINT_PREFIX: &str = "vtmem-complaint: ";
+/// What begins the lines that the kernel logged after such a line.
+pub const LOG_PREFIX: &str = "vtmem-log: ";
+/// What begins a line that says how many faults of one kind were injected: the kind and their number follow.
+pub const FAULTS_PREFIX: &str = "vtmem-faults: ";

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
-use vtmem_images::{GuestImage, Images, Options, Progress as _, TerminalProgress};
+use vtmem_images::{GuestImage, Images, KernelSource, Options, Progress as _, TerminalProgress};
 
 use super::images::ImageSource;
 use super::{CliError, parse};
@@ -36,7 +36,8 @@ Exit status: 0 if no byte was wrong and the guest's kernel had nothing to compla
 Examples:
   vtmem torture --minutes 30 --fs xfs
   vtmem torture --seed 7 --minutes 2
-  vtmem torture --mutate all --minutes 3")]
+  vtmem torture --mutate all --minutes 3
+  vtmem torture --debug-kernel --faults")]
 pub struct TortureArgs {
     /// What contents and each thread's operations depend on; how threads interleave does not.
     #[arg(long, default_value_t = 1)]
@@ -47,9 +48,9 @@ pub struct TortureArgs {
     /// The file system of the guest's files.
     #[arg(long, value_enum, default_value_t)]
     fs: FileSystem,
-    /// Memory of the guest.
-    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse::bytes)]
-    mem: u64,
+    /// Memory of the guest [default: 128M; with --debug-kernel, 384M].
+    #[arg(long, value_name = "SIZE", value_parser = parse::bytes)]
+    mem: Option<u64>,
     /// Its vCPUs.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
     cpus: u8,
@@ -66,9 +67,21 @@ pub struct TortureArgs {
     /// Where the guest runs: on this host's KVM, in the lab, or wherever it can.
     #[arg(long, value_enum, default_value_t)]
     accel: Accel,
+    /// Run a kernel that looks for mistakes: KASAN, lockdep, checks of sleeping, of lists, of memory management. Built from
+    /// Debian's sources the first time, which takes a quarter of an hour.
+    #[arg(long, conflicts_with = "guest_kernel")]
+    debug_kernel: bool,
+    /// Have allocations of the driver fail, writes to the swap disk and readahead: the guest must not notice. Needs a kernel
+    /// with fault injection, as --debug-kernel has.
+    #[arg(long, conflicts_with_all = ["mutate", "script"])]
+    faults: bool,
     #[command(flatten)]
     source: ImageSource,
 }
+
+/// Memory of a guest, and of one whose kernel keeps books of all memory.
+const MEM: u64 = 128 << 20;
+const DEBUG_MEM: u64 = 384 << 20;
 
 fn names() -> PossibleValuesParser {
     let names = MUTATIONS.iter().map(|mutation| mutation.name);
@@ -84,19 +97,26 @@ pub fn execute(args: TortureArgs) -> Result<ExitCode, CliError> {
         seed: args.seed,
         seconds: args.minutes * 60,
         fs: args.fs,
-        mem: args.mem,
+        mem: args
+            .mem
+            .unwrap_or(if args.debug_kernel { DEBUG_MEM } else { MEM }),
         cpus: args.cpus,
         pool: args.pool,
         accel: args.accel.resolve(),
         script: args.script,
+        faults: args.faults,
     };
+    let mut source = args.source.options();
+    if args.debug_kernel {
+        source.kernel = KernelSource::Debug;
+    }
     let stop = Stop::install()?;
     let passed = match args.mutate.as_deref() {
-        None => clean(&settings, &args.source, &stop)?,
-        Some("all") => mutate(&MUTATIONS, &settings, &args.source, &stop)?,
+        None => clean(&settings, &source, &stop)?,
+        Some("all") => mutate(&MUTATIONS, &settings, &source, &stop)?,
         Some(name) => {
             let mutation = mutations::find(name).into_iter().collect::<Vec<_>>();
-            mutate(&mutation, &settings, &args.source, &stop)?
+            mutate(&mutation, &settings, &source, &stop)?
         }
     };
     Ok(match stop.signal() {
@@ -107,7 +127,7 @@ pub fn execute(args: TortureArgs) -> Result<ExitCode, CliError> {
 }
 
 fn image(
-    source: &ImageSource,
+    source: &Options,
     fs: FileSystem,
     mutation: Option<Mutation>,
 ) -> Result<GuestImage, CliError> {
@@ -119,25 +139,25 @@ fn image(
     let image = Images::open(Options {
         modules,
         mutation: mutation.map(|mutation| mutation.name.to_owned()),
-        ..source.options()
+        ..source.clone()
     })?
     .guest(&mut progress)?;
     progress.finish();
     Ok(image)
 }
 
-fn clean(settings: &Settings, source: &ImageSource, stop: &Stop) -> Result<bool, CliError> {
+fn clean(settings: &Settings, source: &Options, stop: &Stop) -> Result<bool, CliError> {
     let image = image(source, settings.fs, None)?;
     let report = torture::run(settings, &image, stop, say)?;
     tell(settings, &report);
-    Ok(report.is_clean())
+    Ok(report.is_clean() && (!settings.faults || report.had_faults()))
 }
 
 /// One guest for each mutation, and a table.
 fn mutate(
     mutations: &[Mutation],
     settings: &Settings,
-    source: &ImageSource,
+    source: &Options,
     stop: &Stop,
 ) -> Result<bool, CliError> {
     let mut all = true;
@@ -210,9 +230,18 @@ fn tell(settings: &Settings, report: &Report) {
         .iter()
         .for_each(|line| println!("wrong: {line}"));
     report
-        .complaints
+        .log
         .iter()
         .for_each(|line| println!("kernel: {line}"));
+    if !report.faults.is_empty() {
+        let faults = report.faults.iter();
+        let faults: Vec<_> = faults
+            .map(|(kind, count)| format!("{count} by {kind}"))
+            .collect();
+        println!("faults injected: {}", faults.join(", "));
+    } else if settings.faults && report.outcome.is_some() {
+        println!("no faults were injected");
+    }
     report.script.iter().for_each(|line| println!("{line}"));
     if let Some(failure) = &report.failure {
         println!("failed: {failure}; the end of the console:");

@@ -3,15 +3,17 @@
 use std::collections::VecDeque;
 
 use serde::Deserialize;
-use vtmem_workloads::torture_lines::{PROGRESS_PREFIX, SCRIPT_PREFIX};
+use vtmem_workloads::torture_lines::{
+    COMPLAINT_PREFIX, FAULTS_PREFIX, LOG_PREFIX, PROGRESS_PREFIX, SCRIPT_PREFIX,
+};
 use vtmem_workloads::workload::{FAILURE_PREFIX, RESULT_PREFIX};
 
-/// What begins a line of the kernel's log that should not be there.
-pub const COMPLAINT_PREFIX: &str = "vtmem-complaint: ";
 /// What begins a line with a counter of the driver.
 pub const COUNTER_PREFIX: &str = "vtmem-counter: ";
 /// The last lines of a console, for whoever looks for the reason.
 const TAIL: usize = 60;
+/// Lines kept of what the kernel said of its complaints: the first ones tell most.
+const LOG: usize = 300;
 
 /// How far the guest is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +50,10 @@ pub struct Report {
     pub script: Vec<String>,
     /// What the kernel complained of.
     pub complaints: Vec<String>,
+    /// Those lines of its log, and what followed them.
+    pub log: Vec<String>,
+    /// Kinds of injected faults, and how many there were of each.
+    pub faults: Vec<(String, u64)>,
     /// What the exerciser said of wrong pages.
     pub wrong: Vec<String>,
     /// The driver's counters.
@@ -79,7 +85,14 @@ impl Report {
         } else if let Some(text) = after(SCRIPT_PREFIX) {
             self.script.push(text);
         } else if let Some(text) = after(COMPLAINT_PREFIX) {
+            self.log(text.clone());
             self.complaints.push(text);
+        } else if let Some(text) = after(LOG_PREFIX) {
+            self.log(text);
+        } else if let Some(text) = after(FAULTS_PREFIX) {
+            let kind = text.split_once(' ');
+            let kind = kind.and_then(|(kind, count)| Some((kind.to_owned(), count.parse().ok()?)));
+            self.faults.extend(kind);
         } else if let Some(text) = after(COUNTER_PREFIX) {
             self.counters.push(text);
         } else if let Some(text) = after(FAILURE_PREFIX) {
@@ -90,6 +103,12 @@ impl Report {
             self.wrong.push(text);
         }
         None
+    }
+
+    fn log(&mut self, line: String) {
+        if self.log.len() < LOG {
+            self.log.push(line);
+        }
     }
 
     /// The guest has ended: `status` of `vtmem run`, and what that said on standard error.
@@ -108,6 +127,11 @@ impl Report {
             && self
                 .outcome
                 .is_some_and(|o| o.bytes_corrupt == 0 && o.bytes_verified > 0)
+    }
+
+    /// Faults were injected, of every kind: a run without one of them shows nothing.
+    pub fn had_faults(&self) -> bool {
+        !self.faults.is_empty() && self.faults.iter().all(|(_, count)| *count > 0)
     }
 
     /// Whether a byte was wrong.

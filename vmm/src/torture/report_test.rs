@@ -57,3 +57,32 @@ fn scripts_are_kept_in_order() {
     ]);
     assert_eq!(report.script, ["# note", "1 forget", "2 compact"]);
 }
+
+#[test]
+fn complaints_come_with_what_the_kernel_said_of_them() {
+    let report = report(&[
+        "vtmem-complaint: WARNING: possible circular locking dependency detected",
+        "vtmem-log: but task is already holding lock:",
+        "a line of the console",
+        RIGHT,
+    ]);
+    assert_eq!(report.complaints.len(), 1);
+    assert_eq!(report.log.len(), 2);
+    assert!(!report.is_clean());
+}
+
+#[test]
+fn a_kind_of_fault_that_never_came_is_told_from_one_that_did() {
+    assert!(!report(&[RIGHT]).had_faults());
+    let both = [
+        "vtmem-faults: failslab 12",
+        "vtmem-faults: fail_page_alloc 1",
+    ];
+    assert!(report(&both).had_faults());
+    assert_eq!(report(&both).faults[0], ("failslab".to_owned(), 12));
+    let one = [
+        "vtmem-faults: failslab 12",
+        "vtmem-faults: fail_page_alloc 0",
+    ];
+    assert!(!report(&one).had_faults());
+}

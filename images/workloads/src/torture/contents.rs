@@ -191,11 +191,18 @@ impl TortureFile {
         theirs.buffered.sync_data()?;
         match kernel::move_extent(&mine.buffered, &theirs.buffered, range.first, count) {
             Ok(_) => {}
-            // Neither has blocks there, or those of one are not written yet.
+            // Neither has blocks there, or those of one are not written yet, or there was no memory for it: what has been
+            // exchanged by then stays so, and this file reads as before.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
-                    Some(libc::ENODATA | libc::EINVAL | libc::EBUSY | libc::EOPNOTSUPP)
+                    Some(
+                        libc::ENODATA
+                            | libc::EINVAL
+                            | libc::EBUSY
+                            | libc::EOPNOTSUPP
+                            | libc::ENOMEM
+                    )
                 ) => {}
             Err(error) => return Err(error),
         }

@@ -29,6 +29,7 @@ fn the_model_follows_every_operation() {
         directory: directory.path().join("files"),
         volume: None,
         script: None,
+        faults: false,
     };
     let shared = Shared::new(&options, &options.directory, None).unwrap();
     let mut tools = Tools::new().unwrap();

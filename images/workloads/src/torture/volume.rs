@@ -186,17 +186,20 @@ impl Volume {
         };
         // The driver has given the file system up, as it should. Not there without the driver.
         if Path::new(MOUNTS).exists() {
-            fs::write(MOUNTS, format!("+{}\n", self.directory.display()))?;
+            let line = format!("+{}\n", self.directory.display());
+            patiently(|| fs::write(MOUNTS, &line))?;
         }
         Ok(verdict)
     }
 }
 
-/// A file whose last request ended a moment ago may still be open for that long.
+/// A file whose last request ended a moment ago may still be open for that long, and there may be no memory for a moment.
 fn patiently(mut work: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     for _ in 0..200 {
         match work() {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => thread::sleep(AWHILE),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENOMEM)) => {
+                thread::sleep(AWHILE);
+            }
             done => return done,
         }
     }
