@@ -13,6 +13,7 @@
 mod chain;
 mod config;
 mod event;
+mod record;
 mod request;
 mod ring;
 mod stats;
@@ -25,10 +26,12 @@ use vm_memory::GuestAddressSpace;
 use zerocopy::IntoBytes;
 
 pub use config::{Admission, DeviceConfig, EventFault};
+pub use record::{RECORD_LIMIT, Record, Recorder};
 pub use stats::TmemStats;
 
 use crate::pool::{Guest, HostPool};
 use crate::wire;
+use chain::Malformed;
 use event::EventSender;
 use request::{Executor, Negotiated};
 use ring::Ring;
@@ -109,6 +112,8 @@ pub struct TmemDevice<M> {
     features: AtomicU64,
     /// Credit promised in config space, in pages.
     first_credit: AtomicU64,
+    /// Locked while `active` is, if at all.
+    recorder: Option<Mutex<Recorder>>,
     active: Mutex<Option<Active<M>>>,
 }
 
@@ -124,8 +129,14 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
             counters: Counters::default(),
             features: AtomicU64::new(0),
             first_credit: AtomicU64::new(first_credit.into()),
+            recorder: None,
             active: Mutex::new(None),
         })
+    }
+
+    /// Records what is asked of the put and the get queue, from now on.
+    pub fn record(&mut self, recorder: Recorder) {
+        self.recorder = Some(Mutex::new(recorder));
     }
 
     /// The guest of the pool that the device serves.
@@ -379,12 +390,19 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
             };
             let head = chain.head_index();
             count(&self.counters.chains);
-            let written = executor
-                .serve(chain, &self.guest, &self.counters)
-                .unwrap_or_else(|_| {
+            let written = match executor.serve(chain, &self.guest, &self.counters) {
+                Ok(written) => {
+                    if let Some(recorder) = &self.recorder {
+                        let (ops, results) = executor.served();
+                        recorder.lock().expect(NO_PANIC).note(ops, results);
+                    }
+                    written
+                }
+                Err(Malformed) => {
                     count(&self.counters.malformed_chains);
                     0
-                });
+                }
+            };
             ring.push(memory, head, written)?;
         }
         Ok(())

@@ -130,6 +130,11 @@ impl Executor {
         Ok(written as u32)
     }
 
+    /// The operations of the chain that was served last without an error, and their results.
+    pub fn served(&self) -> (&[Op], &[OpResult]) {
+        (&self.ops, &self.results)
+    }
+
     /// Reads header and operations into host memory, and checks that the chain has exactly the
     /// pages that these ask for.
     fn read_ops(&mut self, memory: &impl GuestMemory) -> Result<(), Malformed> {

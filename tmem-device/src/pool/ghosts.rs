@@ -1,7 +1,7 @@
 //! Ghosts: which pages were here lately.
 //!
-//! A page that comes again after it was got back, or after it was evicted, is worth more than one that is put for the first
-//! time. Of each such page 16 bits of its hash are remembered, four in a bucket, the oldest goes. A page that was
+//! A page that comes again after it was got back, or after it was evicted as a new one, is worth more than one that is put for
+//! the first time. Of each such page 16 bits of its hash are remembered, four in a bucket, the oldest goes. A page that was
 //! never here is taken for one by chance 1 time in 16384.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

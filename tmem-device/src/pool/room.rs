@@ -116,7 +116,10 @@ impl HostPool {
         let mut evicted = 0;
         let any = self.with(&store, shard, PoolKind::Ephemeral, |shard, left| {
             shard.evict(queue, left, |key| {
-                self.ghosts.add(guest, &key);
+                // What leaves the main queue had its second chance, and starts anew.
+                if queue == Queue::Small {
+                    self.ghosts.add(guest, &key);
+                }
                 store.evictions.add(&key);
                 evicted += 1;
             })

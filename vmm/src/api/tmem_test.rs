@@ -73,9 +73,9 @@ fn what_was_spilled_is_a_tier_and_pages_are_counted_by_pool() {
     service.expose(&mut exposition);
     let metrics = exposition.into_text();
     let value = |name: &str| -> u64 {
-        let lines = metrics.lines();
-        let value = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        let value = value.last().unwrap_or_else(|| panic!("no {name}"));
+        let mut lines = metrics.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("no {name}"));
         value.parse().expect("a number")
     };
     assert_eq!(value("vtmem_spill_size_bytes"), disk.size_bytes);

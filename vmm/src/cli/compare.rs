@@ -59,7 +59,8 @@ Examples:
   vtmem compare
   vtmem compare --workload reread,swap --mode none,tmem --json figures.json
   vtmem compare --workload source,swap --mode tmem --policy all --html buys.html
-  vtmem compare --guest-mem 256M --host-mem 512M --html report.html")]
+  vtmem compare --guest-mem 256M --host-mem 512M --html report.html
+  vtmem compare --workload reread --host-mem 1G --record reread.trace")]
 pub struct CompareArgs {
     /// What the guests do; repeat, or separate by commas [default: all].
     #[arg(long = "workload", value_name = "NAME", value_delimiter = ',', value_parser = workload_parser())]
@@ -85,6 +86,14 @@ pub struct CompareArgs {
         conflicts_with = "policies"
     )]
     pub only_policy: Option<Policy>,
+    /// Instead of comparing: record to this file what one guest asks of a pool under tmem that puts every reclaimed page; give
+    /// --host-mem for all of them, and one --workload. 32 MiB at most (`vtmem run --help`, --tmem-record).
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["modes", "policies", "only_policy"]
+    )]
+    pub record: Option<PathBuf>,
     /// Memory of each guest; the workloads grow with it.
     #[arg(long, value_name = "SIZE", default_value = "96M", value_parser = parse::bytes)]
     pub guest_mem: u64,
@@ -178,13 +187,15 @@ impl CompareArgs {
             guest_mem: self.guest_mem,
             host_mem: self.host_mem,
             seed: self.seed,
+            record: self.record.clone(),
         })
     }
 
     /// Which guests there are: those of the modes, and then those with something switched off, which make no sense without
     /// tmem as it is.
     fn variants(&self) -> Vec<Variant> {
-        if let Some(policy) = self.only_policy {
+        let recorded = self.record.as_ref().map(|_| Policy::NoAdmission);
+        if let Some(policy) = recorded.or(self.only_policy) {
             return vec![Variant::without(policy)];
         }
         let chosen = |policy: &Policy| {
@@ -302,7 +313,7 @@ impl CompareArgs {
 /// A wrong option, or something that this host lacks: nothing was compared.
 pub fn execute(args: CompareArgs) -> Result<ExitCode, CliError> {
     let settings = args.settings()?;
-    for file in [&args.json, &args.html].into_iter().flatten() {
+    for file in [&args.json, &args.html, &args.record].into_iter().flatten() {
         check_writable(file)?;
     }
     let stop = Stop::install()?;

@@ -87,3 +87,16 @@ fn files_that_cannot_be_written_are_found_out_first() {
     assert!(check_writable(directory.path()).is_err());
     assert!(check_writable(&directory.path().join("no/such")).is_err());
 }
+
+#[test]
+fn what_is_recorded_is_one_guest_that_puts_everything() {
+    let settings = parsed(&["--workload", "scan", "--record", "/tmp/scan.trace"])
+        .unwrap()
+        .settings()
+        .unwrap();
+    assert_eq!(settings.variants, [Variant::without(Policy::NoAdmission)]);
+    assert_eq!(settings.record, Some(PathBuf::from("/tmp/scan.trace")));
+    for other in [["--mode", "none"], ["--policy", "all"]] {
+        assert!(parsed(&[&other[..], &["--record", "x"]].concat()).is_err());
+    }
+}

@@ -43,6 +43,8 @@ pub struct Host {
     pub confinement: Confinement,
     /// For tests.
     pub event_fault: EventFault,
+    /// Where what a guest asks of its pool is recorded.
+    pub tmem_record: Option<PathBuf>,
 }
 
 /// What became of a machine.
@@ -192,6 +194,7 @@ fn machine_config(host: &Host, vm: &VmConfig) -> Result<MachineConfig, CliError>
         tmem: vm.tmem.as_ref().map(|settings| {
             let mut tmem = TmemConfig::from(settings);
             tmem.device.event_fault = host.event_fault;
+            tmem.record = host.tmem_record.clone();
             tmem
         }),
         acpi: host.acpi,

@@ -44,9 +44,9 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Launch a guest.
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Compare cache=none, writethrough, writeback and tmem: table, JSON, HTML.
-    Compare(compare::CompareArgs),
+    Compare(Box<compare::CompareArgs>),
     /// Build the images, then compare with defaults.
     Demo(demo::DemoArgs),
     /// Run a command where /dev/kvm works: on an emulated host with hardware virtualization.
@@ -76,8 +76,8 @@ pub fn main() -> ExitCode {
         .without_time()
         .init();
     let done = match cli.command {
-        Command::Run(args) => run::execute(args),
-        Command::Compare(args) => compare::execute(args),
+        Command::Run(args) => run::execute(*args),
+        Command::Compare(args) => compare::execute(*args),
         Command::Demo(args) => demo::execute(args),
         Command::Lab(args) => lab::execute(args),
         Command::Torture(args) => torture::execute(args),

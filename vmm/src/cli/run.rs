@@ -75,6 +75,10 @@ pub struct RunArgs {
     /// `hold-events=PAGES` (each is sent when so many further pages were evicted).
     #[arg(long, value_name = "FAULT", hide = true, requires = "tmem", value_parser = tmem::parse_fault)]
     pub tmem_fault: Option<EventFault>,
+    /// Record what the guest asks of the pool to this file, which is emptied first: 32 bytes for each run of pages
+    /// (tmem-device/src/device/record.rs), until they take 32 MiB. `cargo run -p tmem-device --example eviction` reads it.
+    #[arg(long, value_name = "FILE")]
+    pub tmem_record: Option<PathBuf>,
     /// Where the guest runs: on this host's KVM, in the lab, or wherever it can.
     #[arg(long, value_enum, default_value_t)]
     pub accel: Accel,
@@ -127,6 +131,7 @@ pub fn execute(args: RunArgs) -> Result<ExitCode, CliError> {
         marks: args.marks,
         confinement: args.confinement,
         event_fault: args.tmem_fault.unwrap_or_default(),
+        tmem_record: args.tmem_record,
     };
     let source = match (&args.api_socket, &args.api_channel) {
         (Some(path), _) => Some(Source::Socket(Socket::bind(path)?)),

@@ -13,6 +13,7 @@ fn all_that_can_be_said() {
             admission,
             ..DeviceConfig::default()
         },
+        record: None,
     };
     for (said, expected) in [
         ("size=512M", config(512 << 20, None, Admission::Adaptive)),

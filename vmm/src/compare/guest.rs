@@ -139,6 +139,9 @@ fn command(
         command
             .arg("--tmem")
             .arg(format!("size={}", settings.host_mem));
+        if let Some(file) = &settings.record {
+            command.arg("--tmem-record").arg(file);
+        }
     }
     command.arg("--marks").arg(marks_file);
     command

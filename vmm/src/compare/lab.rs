@@ -26,6 +26,7 @@ use crate::lab::{Lab, LabConfig, NullDisk, Stream};
 const KERNEL: &str = "/in/kernel";
 const INITRD: &str = "/in/initrd";
 const RESULT: &str = "/out/result.json";
+const RECORD: &str = "/out/record";
 const DATA: &str = "nullb0";
 const SWAP: &str = "nullb1";
 /// Bytes of a disk's block: a page, so that a page is one transfer.
@@ -148,6 +149,9 @@ fn config(settings: &Settings, timing: &Timing, parts: &Parts) -> Result<LabConf
         (parts.guest.initrd.clone(), INITRD.to_owned()),
     ];
     config.outputs = vec![RESULT.to_owned()];
+    config
+        .outputs
+        .extend(settings.record.iter().map(|_| RECORD.to_owned()));
     Ok(config)
 }
 
@@ -194,9 +198,10 @@ fn arguments(settings: &Settings, variant: Variant) -> Vec<String> {
         .into_iter()
         .flat_map(|(name, value)| [name.to_owned(), value]);
     // A variant with something switched off is asked for without the mode that it is compared with.
-    let choice = match variant.policy {
-        Some(policy) => ["--only-policy", policy.name()],
-        None => ["--mode", variant.mode.name()],
+    let choice = match (&settings.record, variant.policy) {
+        (Some(_), _) => ["--record", RECORD],
+        (None, Some(policy)) => ["--only-policy", policy.name()],
+        (None, None) => ["--mode", variant.mode.name()],
     };
     ["vtmem", "compare", "--events"]
         .into_iter()
@@ -239,6 +244,11 @@ fn run_variant(lab: &Lab, settings: &Settings, variant: Variant, bar: &Bar) -> M
         Ok(outcome) => outcome,
         Err(error) => return failed(error.to_string()),
     };
+    if let (Some(file), Some(recorded)) = (&settings.record, outcome.outputs.get(RECORD))
+        && let Err(error) = fs::write(file, recorded)
+    {
+        return failed(format!("{}: {error}", file.display()));
+    }
     match outcome
         .outputs
         .get(RESULT)

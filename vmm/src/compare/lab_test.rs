@@ -10,6 +10,7 @@ fn settings() -> Settings {
         guest_mem: 128 << 20,
         host_mem: 64 << 20,
         seed: 7,
+        record: None,
     }
 }
 

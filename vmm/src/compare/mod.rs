@@ -23,6 +23,8 @@ pub mod result;
 pub mod stop;
 pub mod table;
 
+use std::path::PathBuf;
+
 use vtmem_workloads::workload::Workload;
 
 use policy::Variant;
@@ -41,6 +43,8 @@ pub struct Settings {
     pub host_mem: u64,
     /// What all contents and all choices depend on.
     pub seed: u64,
+    /// Where what the one guest asks of its pool is recorded.
+    pub record: Option<PathBuf>,
 }
 
 impl Settings {

@@ -24,6 +24,8 @@ const KERNEL: &str = "/in/kernel";
 const INITRD: &str = "/in/initrd";
 /// Where the marks are written.
 const MARKS: &str = "/out/marks";
+/// Where what the guest asks of the pool is recorded.
+const RECORD: &str = "/out/record";
 
 /// Why a guest could not run in the lab.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +50,9 @@ pub enum GuestError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// The marks file.
-    #[error("cannot write the marks file {}: {source}", path.display())]
-    Marks {
+    /// A file that is written when the lab has ended.
+    #[error("cannot write {}: {source}", path.display())]
+    Output {
         /// The file.
         path: PathBuf,
         /// The kernel's answer.
@@ -154,6 +156,9 @@ fn arguments(config: &MachineConfig, control: &Control) -> Vec<String> {
             EventFault::Drop => option("--tmem-fault", "drop-events".to_owned()),
             EventFault::Hold(pages) => option("--tmem-fault", format!("hold-events={pages}")),
         }
+        if tmem.record.is_some() {
+            option("--tmem-record", RECORD.to_owned());
+        }
     }
     if config.marks.is_some() {
         option("--marks", MARKS.to_owned());
@@ -193,13 +198,19 @@ fn lab_config(config: &MachineConfig, clock: Clock) -> LabConfig {
             readonly: false,
         });
     }
-    if config.marks.is_some() {
-        lab.outputs.push(MARKS.to_owned());
-    }
+    let outputs = outputs(config).map(|(inside, _)| inside.to_owned());
+    lab.outputs = outputs.collect();
     lab
 }
 
-/// Checks the machine, locks its disks, creates its marks file, and runs it in the lab that `image` gives,
+/// Files that the guest's VMM writes inside, and what they are called here.
+fn outputs(config: &MachineConfig) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+    let record = config.tmem.as_ref().and_then(|tmem| tmem.record.as_ref());
+    let marks = config.marks.iter().map(|path| (MARKS, path));
+    marks.chain(record.map(|path| (RECORD, path)))
+}
+
+/// Checks the machine, locks its disks, creates the files that it writes, and runs it in the lab that `image` gives,
 /// connected to this process's streams, and to `control`; returns the exit status of `vtmem run`.
 ///
 /// # Errors
@@ -221,15 +232,14 @@ pub fn run(
     let _locks = locks.collect::<Result<Vec<_>, _>>()?;
     machine::check(config)?;
     let _spill = spill(config).map(open_spill).transpose()?;
-    let marks = |path: &PathBuf, done: io::Result<()>| {
-        done.map_err(|source| GuestError::Marks {
-            path: path.clone(),
-            source,
-        })
+    let written = |path: &PathBuf, source| GuestError::Output {
+        path: path.clone(),
+        source,
     };
-    let mut marks_file = None;
-    if let Some(path) = &config.marks {
-        marks(path, File::create(path).map(|file| marks_file = Some(file)))?;
+    let mut files = vec![];
+    for (inside, path) in outputs(config) {
+        let file = File::create(path).map_err(|error| written(path, error))?;
+        files.push((inside, path, file));
     }
     let argv = arguments(config, &control);
     let mut lab = lab_config(config, clock);
@@ -239,10 +249,10 @@ pub fn run(
         starting();
     }
     let LabOutcome { status, outputs } = lab.run_attached(&argv)?;
-    if let (Some(path), Some(mut file)) = (&config.marks, marks_file)
-        && let Some(lines) = outputs.get(MARKS)
-    {
-        marks(path, file.write_all(lines))?;
+    for (inside, path, mut file) in files {
+        let bytes = outputs.get(inside).map_or(&[][..], Vec::as_slice);
+        file.write_all(bytes)
+            .map_err(|error| written(path, error))?;
     }
     Ok(status)
 }

@@ -29,6 +29,7 @@ fn the_inner_command_line_means_the_same_machine() {
             admission: Admission::Always,
             event_fault: EventFault::Hold(6144),
         },
+        record: Some("r".into()),
     };
     let config = MachineConfig {
         boot: BootSource {
@@ -55,12 +56,18 @@ fn the_inner_command_line_means_the_same_machine() {
     assert_eq!(run.tmem_fault, Some(tmem.device.event_fault));
     let mut told = run.tmem.expect("a --tmem");
     told.device.event_fault = tmem.device.event_fault;
+    assert_eq!(run.tmem_record, Some(RECORD.into()));
+    told.record = tmem.record.clone();
     let spill = told.spill.as_mut().expect("a spill=");
     // What is asked for outside is checked there.
     assert!(spill.disk.overwrite && spill.disk.path.ends_with("vdc"));
     spill.disk = DiskConfig::new("/tmp/z", spill.disk.size);
     assert_eq!(told, tmem);
-    assert_eq!(lab_config(&config, Clock::Real).disks.len(), 3);
+    let lab = lab_config(&config, Clock::Real);
+    assert_eq!(
+        (lab.disks.len(), lab.outputs),
+        (3, vec![MARKS.to_owned(), RECORD.to_owned()])
+    );
     assert!(run.no_acpi && run.initrd.is_some() && run.marks.is_some());
     let disks: Vec<_> = run
         .disks

@@ -24,9 +24,8 @@ const PAGES: usize = 64;
 const FILE: u32 = u32::MAX - 3;
 /// Likewise, of the file that changes while it is not mounted.
 const UNMOUNTED_FILE: u32 = u32::MAX - 4;
-/// How often the disk changes while it is not mounted: what a driver that missed the unmount holds comes back where the kernel has
-/// the file system in the same place of its memory as before.
-const MOUNTS: u32 = 8;
+/// How often the disk changes while it is not mounted.
+const MOUNTS: u32 = 2;
 /// The driver has made a new file system's pool long before this.
 const SETTLE: Duration = Duration::from_millis(500);
 

@@ -124,14 +124,15 @@ impl Operation {
             9640..9670 => Kind::Link,
             9670..9700 => Kind::Unlink,
             9700..9800 => Kind::Uncache,
-            9800..9900 => Kind::Exchange(range, below(random, files)),
-            9900..9905 => Kind::SwapTo,
-            9905..9908 => Kind::Freeze,
-            9908..9912 => Kind::DropCaches,
-            9912..9916 => Kind::Compact,
-            9916..9918 => Kind::Remount,
-            9918..9923 => Kind::WriteBelow(range),
-            9923..9928 => Kind::WriteUnmounted(range),
+            // Rare, as nothing of such files is put any more until the file system is mounted anew.
+            9800..9808 => Kind::Exchange(range, below(random, files)),
+            9808..9810 => Kind::SwapTo,
+            9810..9813 => Kind::Freeze,
+            9813..9817 => Kind::DropCaches,
+            9817..9821 => Kind::Compact,
+            9821..9823 => Kind::Remount,
+            9823..9828 => Kind::WriteBelow(range),
+            9828..9840 => Kind::WriteUnmounted(range),
             _ => Kind::Read(Access::Buffered, range),
         };
         Self { file, kind }

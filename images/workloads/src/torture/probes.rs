@@ -26,15 +26,6 @@ const PROBES: &[(&str, &str)] = &[
         "0 write 0+4 buffered durably\n0 reclaim 0+4\n0 write 0+4 direct\n0 read 0+4 buffered",
     ),
     (
-        "two files exchange blocks, or share them",
-        "0 write 0+4 buffered durably\n1 write 0+4 buffered durably\n1 reclaim 0+4\n0 reclaim 0+4\n0 exchange 0+4 1\n\
-         0 read 0+4 buffered\n1 read 0+4 buffered",
-    ),
-    (
-        "two files exchange blocks while pages of both are cached",
-        "0 write 0+4 buffered durably\n1 write 0+4 buffered durably\n0 exchange 0+4 1\n0 read 0+4 buffered",
-    ),
-    (
         "a file is truncated inside a page and grows again",
         "0 write 0+4 buffered durably\n0 reclaim 0+4\n0 resize 9000\n0 resize 20000\n0 read 0+4 buffered",
     ),
@@ -47,7 +38,6 @@ const PROBES: &[(&str, &str)] = &[
          0 write 0+32 buffered\n0 write 32+32 buffered\n0 write 64+32 buffered\n0 write 96+32 buffered durably\n\
          0 forget\n0 read 101+1 buffered\n0 read 70+1 buffered\n0 read 41+1 buffered\n0 read 9+1 buffered\n0 read 0+32 buffered\n0 read 32+32 buffered\n0 read 64+32 buffered\n0 read 96+32 buffered",
     ),
-    ("a file is swapped to", "0 swap-to"),
     (
         "the disk changes while it is mounted read-only",
         "0 write 0+4 buffered durably\n0 write-below 0+4\n0 read 0+4 buffered",
@@ -57,6 +47,17 @@ const PROBES: &[(&str, &str)] = &[
         "0 write 0+4 buffered durably\n0 reclaim 0+4\n0 write-unmounted 0+4\n0 read 0+4 buffered\n\
          0 reclaim 0+4\n0 write-unmounted 0+4\n0 read 0+4 buffered",
     ),
+    // Of files that these are done to, nothing is put any more until the file system is mounted anew.
+    (
+        "two files exchange blocks, or share them",
+        "0 write 0+4 buffered durably\n1 write 0+4 buffered durably\n1 reclaim 0+4\n0 reclaim 0+4\n0 exchange 0+4 1\n\
+         0 read 0+4 buffered\n1 read 0+4 buffered",
+    ),
+    (
+        "two files exchange blocks while pages of both are cached",
+        "0 write 0+4 buffered durably\n1 write 0+4 buffered durably\n0 exchange 0+4 1\n0 read 0+4 buffered",
+    ),
+    ("a file is swapped to", "0 swap-to"),
 ];
 
 /// What each is about, and its operations.

@@ -3,8 +3,10 @@
 //! Puts come by ioeventfd to a worker of the device, which looks for more by itself while they stream. A get's doorbell is
 //! an exit, and is served on the vCPU's own thread before the guest resumes.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use event_manager::{
     EventManager, EventOps, Events, MutEventSubscriber, SubscriberId, SubscriberOps,
 };
 use tmem_device::device::{
-    Admission, DeviceConfig, DeviceError, NewDeviceError, Signal, TmemDevice, TmemStats,
+    Admission, DeviceConfig, DeviceError, NewDeviceError, Recorder, Signal, TmemDevice, TmemStats,
 };
 use tmem_device::pool::{Guest, HostPool};
 use tmem_device::tier::disk::DiskConfig;
@@ -45,6 +47,8 @@ pub struct TmemConfig {
     pub spill: Option<SpillConfig>,
     /// What the device shows its driver.
     pub device: DeviceConfig,
+    /// Where what the guest asks of the pool is recorded.
+    pub record: Option<PathBuf>,
 }
 
 /// What a pool spills to, and what it spills: `spill=` and so on of `--tmem`.
@@ -67,6 +71,14 @@ pub enum NewTmemError {
     /// The host refused a thread.
     #[error("the host refuses a thread for virtio-tmem: {0}")]
     Thread(#[from] io::Error),
+    /// The recording.
+    #[error("cannot create the recording {}: {source}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
 }
 
 /// A virtio-tmem device.
@@ -89,8 +101,16 @@ struct Worker {
 impl Tmem {
     /// A device for a new guest of `pool`, whose size is not looked at again.
     pub fn new(pool: Arc<HostPool>, config: &TmemConfig) -> Result<Self, NewTmemError> {
+        let mut device = TmemDevice::new(pool, config.device)?;
+        if let Some(path) = &config.record {
+            let file = File::create(path).map_err(|source| NewTmemError::Record {
+                path: path.clone(),
+                source,
+            })?;
+            device.record(Recorder::new(file));
+        }
         Ok(Tmem {
-            device: Arc::new(TmemDevice::new(pool, config.device)?),
+            device: Arc::new(device),
             polling: Polling::new(config.poll),
             queue_sizes: Device::queue_sizes(),
             interrupt: RwLock::new(None),
