@@ -17,6 +17,8 @@ const TIMES: u32 = 1_000_000_000;
 /// Calls between what fails and the driver: its own allocations, and those of the functions it calls, but not what a file
 /// system allocates when the driver has it go on.
 const ALLOCATION_DEPTH: u32 = 8;
+/// The page allocator's own calls, and those for a folio of the page cache, are eight already.
+const PAGE_DEPTH: u32 = 12;
 /// Readahead reaches the block layer through all of a file system.
 const REQUEST_DEPTH: u32 = 32;
 
@@ -39,7 +41,7 @@ const ALLOCATIONS: [Kind; 2] = [
     Kind {
         name: "fail_page_alloc",
         probability: 20,
-        depth: ALLOCATION_DEPTH,
+        depth: PAGE_DEPTH,
         settings: &[
             ("ignore-gfp-wait", "N"),
             ("ignore-gfp-highmem", "N"),
