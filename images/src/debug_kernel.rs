@@ -35,11 +35,14 @@ const STACK_FILTER: (&str, &str) = (
 );
 /// Lines that the build prints, for the progress bar.
 const BUILD_LINES: u64 = 1900;
+/// Where modules look for what they may link to, and what the build calls it as long as there is no module.
+const SYMBOLS: &str = "Module.symvers";
+const SYMBOLS_OF_KERNEL: &str = "vmlinux.symvers";
 /// What of the tree modules are built against.
 const HEADERS: [&str; 7] = [
     ".config",
     "Makefile",
-    "Module.symvers",
+    SYMBOLS,
     "arch/x86",
     "include",
     "scripts",
@@ -82,6 +85,8 @@ pub(crate) fn build(
             .arg("-o")
             .arg(directory.join("vmlinux"))
             .arg(tree.join("vmlinux")))?;
+        let (from, to) = (tree.join(SYMBOLS_OF_KERNEL), tree.join(SYMBOLS));
+        fs::rename(&from, &to).map_err(ImagesError::io("rename", &from))?;
         for part in HEADERS {
             let (from, to) = (tree.join(part), directory.join("headers").join(part));
             let parent = to.parent().unwrap_or(directory);
