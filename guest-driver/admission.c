@@ -248,6 +248,14 @@ void vtmem_admission_read(const struct vtmem_key *key, unsigned int nr,
 	}
 }
 
+/* What is done now; never VTMEM_ADMISSION_HOST. Any context. */
+static int vtmem_admission_mode(void)
+{
+	int mode = READ_ONCE(vtmem_admission);
+
+	return mode == VTMEM_ADMISSION_HOST ? READ_ONCE(vtmem_adm.host) : mode;
+}
+
 /*
  * Shall the page be put? @workingset: it has been on the active list. Under the i_pages
  * lock, interrupts off.
@@ -255,10 +263,8 @@ void vtmem_admission_read(const struct vtmem_key *key, unsigned int nr,
 bool vtmem_admission_put(const struct vtmem_key *key, bool workingset)
 {
 	struct vtmem_evidence *e;
-	int mode = READ_ONCE(vtmem_admission);
+	int mode = vtmem_admission_mode();
 
-	if (mode == VTMEM_ADMISSION_HOST)
-		mode = READ_ONCE(vtmem_adm.host);
 	if (mode == VTMEM_ADMISSION_ALWAYS || workingset || vtmem_ghost_known(key))
 		return true;
 	e = vtmem_evidence_of(key);
@@ -297,11 +303,7 @@ void vtmem_admission_ask(struct virtio_device *vdev)
 /* What is done now, by name. */
 const char *vtmem_admission_name(void)
 {
-	int mode = READ_ONCE(vtmem_admission);
-
-	if (mode == VTMEM_ADMISSION_HOST)
-		mode = READ_ONCE(vtmem_adm.host);
-	return vtmem_admission_names[mode];
+	return vtmem_admission_names[vtmem_admission_mode()];
 }
 
 int vtmem_admission_init(struct virtio_device *vdev)

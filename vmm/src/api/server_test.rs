@@ -13,6 +13,7 @@ use tmem_device::pool::PoolKind;
 use super::*;
 use crate::api::body;
 use crate::api::config::VmConfig;
+use crate::api::tmem::tests::page;
 use crate::api::vm::Call;
 use crate::machine::exit::Exit;
 
@@ -240,15 +241,6 @@ fn a_full_pool_is_halved_and_its_data_stays_right() {
     assert_eq!(request(&served.path, "PUT", "/tmem", tmem).0, 204);
     served.vm.started(&machine);
     let guest = machine.tmem().expect("tmem").device().guest();
-    let page = |number: u64| {
-        let mut state = number.wrapping_mul(2) | 1;
-        std::array::from_fn::<u8, 4096, _>(|_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 56) as u8
-        })
-    };
     let ephemeral = guest.new_pool(PoolKind::Ephemeral).expect("a pool");
     let persistent = guest.new_pool(PoolKind::Persistent).expect("a pool");
     for number in 0..PAGES / 8 {

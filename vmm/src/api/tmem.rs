@@ -117,7 +117,7 @@ impl TmemNow {
             kind: "ram",
             size_bytes,
             used_bytes: stats.used_bytes,
-            pages: stats.stored_pages - stats.below_pages.min(stats.stored_pages),
+            pages: stats.stored_pages.saturating_sub(stats.below_pages),
             data_bytes: stats.stored_bytes,
             counts: BTreeMap::new(),
         };
@@ -260,4 +260,4 @@ pub async fn flush(
 
 #[cfg(test)]
 #[path = "tmem_test.rs"]
-mod tests;
+pub(super) mod tests;

@@ -7,7 +7,7 @@ use crate::devices::virtio::tmem::{SpillConfig, TmemConfig};
 use crate::metrics::Exposition;
 
 /// Contents that do not compress.
-fn page(number: u64) -> [u8; 4096] {
+pub(in crate::api) fn page(number: u64) -> [u8; 4096] {
     let mut state = number.wrapping_mul(2) | 1;
     std::array::from_fn(|_| {
         state = state

@@ -14,7 +14,7 @@ const CONTEXT: u32 = 100;
 
 /// What the kernel says when something is wrong with it. That disks fail is part of the work, as is memory that is not to be
 /// had.
-const COMPLAINTS: [&str; 20] = [
+const COMPLAINTS: [&str; 23] = [
     "BUG:",
     "WARNING:",
     "Oops",
@@ -31,11 +31,15 @@ const COMPLAINTS: [&str; 20] = [
     "INFO: trying to register",
     "possible recursive locking",
     "possible circular locking",
+    "possible irq lock inversion",
+    // "HARDIRQ-safe -> HARDIRQ-unsafe lock order".
+    "unsafe lock order",
     "inconsistent lock state",
     "suspicious RCU usage",
     "sleeping function called",
     "scheduling while atomic",
     "list_add corruption",
+    "list_del corruption",
 ];
 /// What the driver says when it stops doing its work.
 const DRIVER: &str = "virtio_tmem";
@@ -44,12 +48,7 @@ const DRIVER_COMPLAINTS: [&str; 3] = ["error", "broken", "off until"];
 /// Whether a line of the log should not be there.
 pub(super) fn is_complaint(message: &str) -> bool {
     let has = |what: &&str| message.contains(*what);
-    COMPLAINTS.iter().any(has)
-        // "possible irq lock inversion dependency", "INFO: HARDIRQ-safe -> HARDIRQ-unsafe lock order".
-        || message.contains("possible irq lock inversion")
-        || message.contains("unsafe lock order")
-        || message.contains("list_del corruption")
-        || (message.contains(DRIVER) && DRIVER_COMPLAINTS.iter().any(has))
+    COMPLAINTS.iter().any(has) || (message.contains(DRIVER) && DRIVER_COMPLAINTS.iter().any(has))
 }
 
 /// A reader of the log, from its oldest record on.
