@@ -7,8 +7,9 @@
  * where it was told that there is none (MADV_RANDOM, POSIX_FADV_RANDOM, page-cluster of
  * 0), or cannot tell. Then each page is an exit of its own, unless something remembers
  * where the last one was: this table does. A read that goes on where the one before it
- * ended fetches the next four pages too, then twice as many, up to get_ahead. One page
- * that was fetched and is gone again does not stop it; two in order have it start anew.
+ * ended, or after pages that the guest still had, fetches the next four pages too, then
+ * four times as many, up to get_ahead. A page that was fetched and is gone again says
+ * that memory is short: it brings half as many, so that a run of them is not an exit each.
  *
  * Process context. Takes no lock: what a race makes of the table costs an exit or a few
  * pages fetched in vain.
@@ -23,12 +24,12 @@ module_param_named(get_ahead, vtmem_get_ahead, uint, 0644);
 MODULE_PARM_DESC(get_ahead, "Pages fetched ahead at most with one that is read alone, in order (default 31; 0: none)");
 
 #define VTMEM_AHEAD_LEAST	4
+#define VTMEM_AHEAD_GROWTH	4
 #define VTMEM_AHEAD_BITS	6
 
 struct vtmem_reader {
 	u64 file;		/* its hash */
 	u64 next;		/* the page after the last one that was fetched */
-	u64 gone;		/* the page after the last one that was, and is gone */
 	unsigned int pages;	/* that were to be fetched ahead of it */
 };
 
@@ -44,8 +45,11 @@ static struct vtmem_reader *vtmem_reader(u64 hash)
 	return &vtmem_readers[hash >> (64 - VTMEM_AHEAD_BITS)];
 }
 
-/* The page of @key is read alone: how many after it are worth fetching with it? */
-unsigned int vtmem_ahead_wanted(const struct vtmem_key *key)
+/*
+ * The page of @key is read alone: how many after it are worth fetching with it? @behind:
+ * the guest has the page before it.
+ */
+unsigned int vtmem_ahead_wanted(const struct vtmem_key *key, bool behind)
 {
 	unsigned int most = min_t(unsigned int, READ_ONCE(vtmem_get_ahead),
 				  VTMEM_AHEAD);
@@ -56,24 +60,18 @@ unsigned int vtmem_ahead_wanted(const struct vtmem_key *key)
 
 	if (READ_ONCE(r->file) != hash) {
 		WRITE_ONCE(r->file, hash);
-		WRITE_ONCE(r->gone, U64_MAX);
-		next = U64_MAX;
-	}
-	/* Fetched ahead, and gone again, or it never came. */
-	if (next != U64_MAX && key->index < next && next - key->index <= pages) {
-		bool run = key->index == READ_ONCE(r->gone);
-
-		WRITE_ONCE(r->gone, key->index + 1);
-		if (!run)
-			return 0;
-		/* Reclaim took a run of them: each alone would be an exit. */
-		next = key->index;
+		pages = 0;
+	} else if (key->index < next && next - key->index <= pages) {
+		/* Fetched ahead, and gone again, or it never came. */
+		pages = max_t(unsigned int, pages / 2, VTMEM_AHEAD_LEAST);
+	} else if (key->index == next ||
+		   (behind && pages && key->index > next &&
+		    key->index - next <= VTMEM_AHEAD)) {
+		pages = clamp(VTMEM_AHEAD_GROWTH * pages, VTMEM_AHEAD_LEAST,
+			      VTMEM_AHEAD);
+	} else {
 		pages = 0;
 	}
-	if (key->index == next)
-		pages = clamp(2 * pages, VTMEM_AHEAD_LEAST, VTMEM_AHEAD);
-	else
-		pages = 0;
 	WRITE_ONCE(r->pages, pages);
 	WRITE_ONCE(r->next, key->index + 1);
 	return min(pages, most);

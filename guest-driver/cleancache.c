@@ -219,12 +219,14 @@ unsigned int vtmem_cc_ahead(struct inode *inode, pgoff_t index)
 	unsigned int nr = 0, window;
 	struct vtmem_mount *m;
 	struct vtmem_key key;
+	bool behind;
 
 	rcu_read_lock();
 	m = vtmem_mount_ready(inode->i_sb);
 	if (m && index < end) {
 		key = vtmem_cc_key(m, inode, index);
-		window = min_t(pgoff_t, 1 + vtmem_ahead_wanted(&key),
+		behind = index && vtmem_cc_cached(inode->i_mapping, index - 1);
+		window = min_t(pgoff_t, 1 + vtmem_ahead_wanted(&key, behind),
 			       end - index);
 		if (window > 1 && vtmem_presence_window(&key, window, present))
 			nr = find_first_zero_bit(present, window);

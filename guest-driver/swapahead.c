@@ -99,7 +99,7 @@ unsigned int vtmem_swap_ahead_begin(struct vtmem_swap *sw, sector_t first,
 	struct vtmem_key key = { .pool = sw->pool, .index = first };
 	unsigned int wanted, nr;
 
-	wanted = vtmem_ahead_wanted(&key);
+	wanted = vtmem_ahead_wanted(&key, false);
 	key.index = last;
 	/* Unless what is fetched ahead says otherwise. */
 	vtmem_ahead_fetched(&key, 0);

@@ -245,7 +245,7 @@ int vtmem_presence_init(void);
 void vtmem_presence_exit(void);
 
 /* ahead.c */
-unsigned int vtmem_ahead_wanted(const struct vtmem_key *key);
+unsigned int vtmem_ahead_wanted(const struct vtmem_key *key, bool behind);
 void vtmem_ahead_fetched(const struct vtmem_key *key, unsigned int nr);
 
 /* admission.c */

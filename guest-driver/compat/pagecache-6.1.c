@@ -103,13 +103,13 @@ static void vtmem_folio_read(struct address_space *mapping, pgoff_t index,
 }
 
 /*
- * Add folios for up to nr pages from index on, locked, as readahead does; but what is not
- * free is not made free for them. Returns how many, without a gap.
+ * Add folios for up to nr pages from index on, locked, as readahead does; but nobody
+ * waits for memory to be freed for them. Returns how many, without a gap.
  */
 static unsigned int vtmem_add_folios(struct address_space *mapping, pgoff_t index,
 				     unsigned int nr)
 {
-	gfp_t gfp = readahead_gfp_mask(mapping) & ~__GFP_RECLAIM;
+	gfp_t gfp = readahead_gfp_mask(mapping) & ~__GFP_DIRECT_RECLAIM;
 	struct folio *folio;
 	unsigned int i;
 
