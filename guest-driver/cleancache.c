@@ -252,6 +252,17 @@ void vtmem_cc_ahead_fetched(struct inode *inode, pgoff_t index, unsigned int nr)
 }
 
 /*
+ * Did writing a page of the file to the disk fail since its inode is in memory? The hook
+ * of it (compat/) tells of what happens from now on, and this of what happened before the
+ * driver was loaded.
+ */
+static bool vtmem_cc_write_failed(struct inode *inode)
+{
+	return READ_ONCE(inode->i_mapping->wb_err) &&
+	       !vtmem_left_out("writeback-failed");
+}
+
+/*
  * Is the folio what a read from the disk would return? Besides the obvious: direct I/O
  * changes the disk without the folio; and where writeback or invalidating pages failed,
  * they may be newer or older than the disk.
@@ -261,7 +272,7 @@ static bool vtmem_cc_may_put(struct vtmem_mount *m, struct inode *inode,
 {
 	return vtmem_cc_inode_fits(inode) && folio_test_uptodate(folio) &&
 	       !folio_test_dirty(folio) && !folio_test_writeback(folio) &&
-	       !folio_test_error(folio) &&
+	       !folio_test_error(folio) && !vtmem_cc_write_failed(inode) &&
 	       (!atomic_read(&inode->i_dio_count) ||
 		vtmem_left_out("direct-count")) &&
 	       !(READ_ONCE(inode->i_state) & (I_FREEING | I_WILL_FREE)) &&

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use vtmem_workloads::driver::Counters;
 use vtmem_workloads::mark::Marker;
@@ -124,4 +125,20 @@ pub fn drop_caches() {
 /// Adds to an error what it happened to.
 pub fn about(what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+/// Runs a program to its end.
+///
+/// # Errors
+/// It is not there, or failed: what it said.
+pub fn command(program: &str, arguments: &[&str]) -> io::Result<()> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(about(program))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(io::Error::other(format!("{program} {arguments:?}: {said}")))
 }

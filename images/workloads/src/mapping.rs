@@ -39,6 +39,16 @@ impl Mapping {
         Self::map(pages, libc::MAP_SHARED, file.as_raw_fd(), offset)
     }
 
+    /// The same, with the kernel told not to read ahead: each page that is missing is read alone.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn of_file_alone(file: &File, first: u32, pages: usize) -> io::Result<Self> {
+        let mapping = Self::of_file(file, first, pages)?;
+        mapping.advise(libc::MADV_RANDOM);
+        Ok(mapping)
+    }
+
     /// Maps `file`'s first `pages` pages to be read, and tells the kernel that they will be read at random. What is
     /// written to the mapping stays there.
     ///

@@ -11,6 +11,8 @@ mod kernel;
 mod kernel_log;
 mod operation;
 mod probes;
+mod reload;
+mod ring;
 mod script;
 mod volume;
 
@@ -80,6 +82,8 @@ struct Shared {
     /// The last one may be ballast, which is only read.
     files: Vec<TortureFile>,
     volume: Option<Volume>,
+    /// The kernel injects faults.
+    faults: bool,
     stop: AtomicBool,
     operations: AtomicU64,
     verified: AtomicU64,
@@ -101,6 +105,7 @@ impl Shared {
                 .collect::<io::Result<_>>()
                 .map_err(about(directory.display()))?,
             volume: options.volume.as_deref().map(Volume::at).transpose()?,
+            faults: options.faults,
             stop: AtomicBool::new(false),
             operations: AtomicU64::new(0),
             verified: AtomicU64::new(0),
@@ -127,6 +132,8 @@ impl Shared {
             return Ok(NOTHING_READ);
         }
         let volume = self.volume.as_ref();
+        let share = volume.is_some_and(Volume::shares_blocks);
+        let journals_data = volume.is_some_and(Volume::journals_data);
         let done = match operation.kind {
             Kind::Read(access, range) => file.read(access, range, tools),
             Kind::Write(access, range, durable) => file.write(access, range, durable, tools),
@@ -144,12 +151,20 @@ impl Shared {
             Kind::Uncache => file.uncache(),
             Kind::Exchange(range, other) => match self.files.get(other as usize) {
                 Some(other) if other.number != file.number => {
-                    let share = volume.is_some_and(Volume::shares_blocks);
                     file.exchange(other, range, share, tools)
                 }
                 _ => Ok(NOTHING_READ),
             },
-            Kind::SwapTo => file.swap_to(tools),
+            Kind::Share(range, other) => match self.files.get(other as usize) {
+                Some(other) if other.number != file.number && share => file.share(other, range),
+                _ => Ok(NOTHING_READ),
+            },
+            Kind::Journal if journals_data => file.journal(),
+            Kind::Journal => Ok(NOTHING_READ),
+            Kind::SwapTo => file.swap_to(journals_data, tools),
+            // Faults are aimed at where the driver is now.
+            Kind::Reload if self.faults => Ok(NOTHING_READ),
+            Kind::Reload => file.reload(),
             Kind::Freeze => freeze(file),
             Kind::DropCaches => {
                 drop_caches();

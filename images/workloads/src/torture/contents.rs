@@ -6,6 +6,7 @@ use super::operation::{Access, Range, STRIPE};
 use crate::mapping::Mapping;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::RwLockWriteGuard;
 use vtmem_workloads::content::PAGE_SIZE;
 
 impl TortureFile {
@@ -57,6 +58,11 @@ impl TortureFile {
                 let mut mapping = Mapping::of_file(&shape.buffered, range.first, count)?;
                 mapping.bytes().copy_from_slice(bytes);
             }
+            Access::Alone => {
+                let mut mapping = Mapping::of_file_alone(&shape.buffered, range.first, count)?;
+                mapping.bytes().copy_from_slice(bytes);
+            }
+            Access::Ring => tools.ring.write_all_at(&shape.buffered, start, bytes)?,
         }
         if durable {
             shape.buffered.sync_data()?;
@@ -155,6 +161,33 @@ impl TortureFile {
         Ok(NOTHING_READ)
     }
 
+    /// Makes a range the same as in the file `from`, and has them share its blocks.
+    pub(super) fn share(&self, from: &Self, range: Range) -> io::Result<Verdict> {
+        let (mine, theirs) = self.both(from);
+        let pages = [&mine, &theirs].map(|shape| Self::inside(range, shape) / PAGE_SIZE);
+        let count = pages[0].min(pages[1]) as u32;
+        if count == 0 {
+            return Ok(NOTHING_READ);
+        }
+        let place = (range.first % STRIPE) as usize;
+        let place = place..place + count as usize;
+        let taken = from.states(range)[place.clone()].to_vec();
+        for (page, state) in (range.first..).zip(&taken) {
+            let content = self.content(*state);
+            mine.buffered.write_all_at(&content, offset(page))?;
+        }
+        let (start, length) = (offset(range.first), offset(count));
+        let same = kernel::share_same(&mine.buffered, &theirs.buffered, start, length)?;
+        self.states_mut(range)[place].copy_from_slice(&taken);
+        if !same {
+            eprintln!(
+                "torture: {} {range}: the kernel finds other content than was written",
+                self.path.display()
+            );
+        }
+        Ok((length, u64::from(!same)))
+    }
+
     /// Takes blocks of the file `from`: they change places on ext4, and are shared on xfs.
     pub(super) fn exchange(
         &self,
@@ -163,15 +196,7 @@ impl TortureFile {
         share: bool,
         tools: &mut Tools,
     ) -> io::Result<Verdict> {
-        // In the order of their numbers, as everybody takes two.
-        let (mine, theirs);
-        if self.number < from.number {
-            mine = self.whole();
-            theirs = from.whole();
-        } else {
-            theirs = from.whole();
-            mine = self.whole();
-        }
+        let (mine, theirs) = self.both(from);
         let pages = [&mine, &theirs].map(|shape| Self::inside(range, shape) / PAGE_SIZE);
         let count = pages[0].min(pages[1]) as u32;
         if count == 0 {
@@ -259,6 +284,20 @@ impl TortureFile {
             corrupt += wrong;
         }
         Ok((verified, corrupt))
+    }
+
+    /// This file's shape and another's, to be changed: in the order of their numbers, as everybody takes two.
+    fn both<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> (RwLockWriteGuard<'a, Shape>, RwLockWriteGuard<'a, Shape>) {
+        if self.number < other.number {
+            let mine = self.whole();
+            (mine, other.whole())
+        } else {
+            let theirs = other.whole();
+            (self.whole(), theirs)
+        }
     }
 
     /// For holders of the shape's lock for writing. What moves beyond the end is cut off, what comes in is zeros.

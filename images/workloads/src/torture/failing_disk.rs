@@ -4,13 +4,13 @@
 
 use super::file::{NOTHING_READ, Verdict};
 use super::kernel;
-use crate::context::{about, drop_caches};
+use super::reload;
+use crate::context::{about, command, drop_caches};
 use crate::mapping::Mapping;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 use vtmem_workloads::content::{PAGE_SIZE, differing_bytes, fill_page};
@@ -48,18 +48,6 @@ pub fn run(seed: u64) -> io::Result<Verdict> {
     command("losetup", &["-d", LOOP])?;
     command("umount", &[ROOM])?;
     Ok(verdict)
-}
-
-fn command(program: &str, arguments: &[&str]) -> io::Result<()> {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .map_err(about(program))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(io::Error::other(format!("{program} {arguments:?}: {said}")))
 }
 
 /// Changes a file's page on the disk while that is not mounted, and reads it.
@@ -127,6 +115,12 @@ fn compare(seed: u64) -> io::Result<Verdict> {
     if file.sync_all().is_ok() {
         return Err(io::Error::other("the disk did not fail"));
     }
+    // The driver has to see it whether it was there when the disk failed or not.
+    reload::run()?;
+    let other = fs::File::open(Path::new(MOUNTED).join("moving"))?;
+    kernel::forget(&other)?;
+    other.read_exact_at(&mut page, 0)?;
+    thread::sleep(SETTLE);
     Mapping::of_file(&file, 0, PAGES)?.reclaim();
 
     let resident = Mapping::of_file(&file, 0, PAGES)?.resident()?;

@@ -2,6 +2,7 @@
 
 use super::kernel::{Asynchronous, Pipe};
 use super::operation::{Access, Range, STRIPE};
+use super::ring::Ring;
 use crate::mapping::Mapping;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -58,6 +59,7 @@ pub struct Tools {
     pub(super) buffer: Mapping,
     pub(super) pipe: Pipe,
     pub(super) asynchronous: Asynchronous,
+    pub(super) ring: Ring,
 }
 
 impl Tools {
@@ -70,6 +72,7 @@ impl Tools {
             buffer: Mapping::anonymous(STRIPE as usize)?,
             pipe: Pipe::new()?,
             asynchronous: Asynchronous::new()?,
+            ring: Ring::default(),
         })
     }
 }
@@ -177,8 +180,18 @@ impl TortureFile {
                 mapping = Mapping::of_file(&shape.buffered, range.first, whole_pages / PAGE_SIZE)?;
                 &mapping.bytes()[..length]
             }
+            Access::Alone => {
+                let pages = whole_pages / PAGE_SIZE;
+                mapping = Mapping::of_file_alone(&shape.buffered, range.first, pages)?;
+                &mapping.bytes()[..length]
+            }
             Access::Buffered => {
                 shape.buffered.read_exact_at(&mut buffer[..length], start)?;
+                &buffer[..length]
+            }
+            Access::Ring => {
+                let to = &mut buffer[..length];
+                tools.ring.read_exact_at(&shape.buffered, start, to)?;
                 &buffer[..length]
             }
             Access::Spliced => {

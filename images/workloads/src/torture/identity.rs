@@ -3,6 +3,7 @@
 use super::file::{NOTHING_READ, PageState, Shape, Tools, TortureFile, Verdict, offset};
 use super::kernel;
 use super::operation::{Range, STRIPE};
+use super::reload;
 use crate::mapping::Mapping;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -89,8 +90,10 @@ impl TortureFile {
             return Ok(NOTHING_READ);
         }
         match kernel::uncache(&shape.buffered) {
-            // xfs does not do that to a file that shares blocks, or did.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(NOTHING_READ),
+            // xfs does not do that to a file that shares blocks, or did; ext4 not to one whose data go through the journal.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
+                Ok(NOTHING_READ)
+            }
             done => {
                 done?;
                 self.reopen(&mut shape)
@@ -129,11 +132,15 @@ impl TortureFile {
     }
 
     /// Has the file swapped to, while the host may hold pages of it, and compares what it reads with what it holds then.
-    pub(super) fn swap_to(&self, tools: &mut Tools) -> io::Result<Verdict> {
+    pub(super) fn swap_to(&self, journals_data: bool, tools: &mut Tools) -> io::Result<Verdict> {
         let mut shape = self.whole();
         let pages = (2 * SWAPPED as u32).min(self.pages);
         if shape.unlinked {
             return Ok(NOTHING_READ);
+        }
+        // A journal would write over what was swapped.
+        if journals_data {
+            kernel::journal_data(&shape.buffered, Some(false))?;
         }
         shape.buffered.set_len(0)?;
         let mut header = [0; PAGE_SIZE];
@@ -178,6 +185,21 @@ impl TortureFile {
         shape.length = offset(self.pages);
         self.each_state(|_, state| *state = PageState::default());
         Ok((verified, corrupt))
+    }
+
+    /// Has the file's data go through the journal from now on, or no longer.
+    pub(super) fn journal(&self) -> io::Result<Verdict> {
+        match kernel::journal_data(&self.shape().buffered, None) {
+            // Not together with the flag that `uncache` sets and takes away.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(NOTHING_READ),
+            done => done.map(|()| NOTHING_READ),
+        }
+    }
+
+    /// Unloads the driver and loads it again, while others read and write, but nobody mounts.
+    pub(super) fn reload(&self) -> io::Result<Verdict> {
+        let _mounted = self.shape();
+        reload::run()
     }
 
     /// Deletes the file.

@@ -12,6 +12,13 @@ use vtmem_workloads::content::PAGE_SIZE;
 const EXT4_IOC_MOVE_EXT: libc::c_ulong = 0xc028_660f;
 /// `_IOW(0x94, 13, struct file_clone_range)`.
 const FICLONERANGE: libc::c_ulong = 0x4020_940d;
+/// `_IOWR(0x94, 54, struct file_dedupe_range)`.
+const FIDEDUPERANGE: libc::c_ulong = 0xc018_9436;
+/// `_IOR('f', 1, long)` and `_IOW('f', 2, long)`, which read and write an int.
+const FS_IOC_GETFLAGS: libc::c_ulong = 0x8008_6601;
+const FS_IOC_SETFLAGS: libc::c_ulong = 0x4008_6602;
+/// Data go through the journal, as metadata do.
+const FS_JOURNAL_DATA_FL: u32 = 0x4000;
 /// `_IOR('X', 31, struct fsxattr)` and `_IOW('X', 32, struct fsxattr)`.
 const FS_IOC_FSGETXATTR: libc::c_ulong = 0x801c_581f;
 const FS_IOC_FSSETXATTR: libc::c_ulong = 0x401c_5820;
@@ -89,6 +96,50 @@ pub fn move_extent(to: &File, from: &File, first: u32, count: u32) -> io::Result
 pub fn clone_range(to: &File, from: &File, start: u64, length: u64) -> io::Result<()> {
     let mut argument = [from.as_raw_fd() as u64, start, length, start];
     ioctl(to, FICLONERANGE, &mut argument)
+}
+
+/// Has `to` share blocks of `from` where both have the same content: bytes from `start` on. Whether they have.
+pub fn share_same(to: &File, from: &File, start: u64, length: u64) -> io::Result<bool> {
+    #[repr(C)]
+    struct DedupeRange {
+        src_offset: u64,
+        src_length: u64,
+        dest_count: u16,
+        reserved: [u16; 3],
+        dest_fd: i64,
+        dest_offset: u64,
+        bytes_deduped: u64,
+        status: i32,
+        reserved2: u32,
+    }
+    let mut argument = DedupeRange {
+        src_offset: start,
+        src_length: length,
+        dest_count: 1,
+        reserved: [0; 3],
+        dest_fd: i64::from(to.as_raw_fd()),
+        dest_offset: start,
+        bytes_deduped: 0,
+        status: 0,
+        reserved2: 0,
+    };
+    ioctl(from, FIDEDUPERANGE, &mut argument)?;
+    match argument.status {
+        error @ ..0 => Err(io::Error::from_raw_os_error(-error)),
+        same => Ok(same == 0),
+    }
+}
+
+/// Has the file's data go through the journal of ext4 or not; `None`: changes that.
+pub fn journal_data(file: &File, wanted: Option<bool>) -> io::Result<()> {
+    let mut flags = 0_u64;
+    ioctl(file, FS_IOC_GETFLAGS, &mut flags)?;
+    let now = flags & u64::from(FS_JOURNAL_DATA_FL) != 0;
+    if wanted == Some(now) {
+        return Ok(());
+    }
+    flags ^= u64::from(FS_JOURNAL_DATA_FL);
+    ioctl(file, FS_IOC_SETFLAGS, &mut flags)
 }
 
 /// Has the file's inode leave memory with its last descriptor, its pages still in the page cache.

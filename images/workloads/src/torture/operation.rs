@@ -16,6 +16,10 @@ pub enum Access {
     Direct,
     /// A shared mapping.
     Mapped,
+    /// A mapping for which the kernel was told not to read ahead: page by page.
+    Alone,
+    /// io_uring, through the page cache.
+    Ring,
     /// `splice` through a pipe; what is written gets into the pipe by `vmsplice`.
     Spliced,
     /// Asynchronous direct I/O. While a write is under way, its range is read through the page cache and reclaimed.
@@ -23,10 +27,12 @@ pub enum Access {
 }
 
 /// Every way, with its name in scripts.
-const ACCESSES: [(Access, &str); 5] = [
+const ACCESSES: [(Access, &str); 7] = [
     (Access::Buffered, "buffered"),
     (Access::Direct, "direct"),
     (Access::Mapped, "mapped"),
+    (Access::Alone, "alone"),
+    (Access::Ring, "ring"),
     (Access::Spliced, "spliced"),
     (Access::Racing, "racing"),
 ];
@@ -73,8 +79,14 @@ pub enum Kind {
     Uncache,
     /// Swaps blocks with another file (ext4), or shares them with it (xfs). The other file's number comes last.
     Exchange(Range, u32),
+    /// Makes the range the same as another file's, and has them share blocks (xfs). The other file's number comes last.
+    Share(Range, u32),
+    /// Has the file's data go through the journal from now on, or no longer (ext4).
+    Journal,
     /// Swaps to the file.
     SwapTo,
+    /// Unloads the driver, with pools in use, and loads it again.
+    Reload,
     /// Freezes the file system for a moment.
     Freeze,
     /// Drops all caches.
@@ -133,6 +145,9 @@ impl Operation {
             9821..9823 => Kind::Remount,
             9823..9828 => Kind::WriteBelow(range),
             9828..9840 => Kind::WriteUnmounted(range),
+            9840..9860 => Kind::Share(range, below(random, files)),
+            9860..9880 => Kind::Journal,
+            9880..9883 => Kind::Reload,
             _ => Kind::Read(Access::Buffered, range),
         };
         Self { file, kind }
@@ -151,23 +166,25 @@ impl Operation {
         self.is_of_volume()
             || matches!(
                 self.kind,
-                Kind::SwapTo | Kind::Freeze | Kind::DropCaches | Kind::Compact
+                Kind::SwapTo | Kind::Freeze | Kind::DropCaches | Kind::Compact | Kind::Reload
             )
     }
 
     /// Whether it reads or changes the file numbered `file`, or all of them.
     pub fn concerns(&self, file: u32) -> bool {
         self.file == file
-            || matches!(self.kind, Kind::Exchange(_, other) if other == file)
-            || matches!(self.kind, Kind::DropCaches | Kind::Compact)
+            || matches!(self.kind, Kind::Exchange(_, other) | Kind::Share(_, other) if other == file)
+            || matches!(self.kind, Kind::DropCaches | Kind::Compact | Kind::Reload)
             || self.is_of_volume()
     }
 }
 
 fn access(random: &mut Random) -> Access {
     match random.below(20) {
-        0..9 => Access::Buffered,
-        9..14 => Access::Mapped,
+        0..7 => Access::Buffered,
+        7..10 => Access::Mapped,
+        10..12 => Access::Alone,
+        12..14 => Access::Ring,
         14..16 => Access::Direct,
         16..18 => Access::Spliced,
         _ => Access::Racing,
@@ -221,7 +238,10 @@ impl fmt::Display for Operation {
             Kind::Unlink => f.write_str("unlink"),
             Kind::Uncache => f.write_str("uncache"),
             Kind::Exchange(range, other) => write!(f, "exchange {range} {other}"),
+            Kind::Share(range, other) => write!(f, "share {range} {other}"),
+            Kind::Journal => f.write_str("journal"),
             Kind::SwapTo => f.write_str("swap-to"),
+            Kind::Reload => f.write_str("reload"),
             Kind::Freeze => f.write_str("freeze"),
             Kind::DropCaches => f.write_str("drop-caches"),
             Kind::Compact => f.write_str("compact"),
@@ -277,7 +297,10 @@ impl FromStr for Operation {
             "unlink" => Kind::Unlink,
             "uncache" => Kind::Uncache,
             "exchange" => Kind::Exchange(range(2)?, number(3)? as u32),
+            "share" => Kind::Share(range(2)?, number(3)? as u32),
+            "journal" => Kind::Journal,
             "swap-to" => Kind::SwapTo,
+            "reload" => Kind::Reload,
             "freeze" => Kind::Freeze,
             "drop-caches" => Kind::DropCaches,
             "compact" => Kind::Compact,

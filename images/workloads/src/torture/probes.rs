@@ -47,6 +47,26 @@ const PROBES: &[(&str, &str)] = &[
         "0 write 0+4 buffered durably\n0 reclaim 0+4\n0 write-unmounted 0+4\n0 read 0+4 buffered\n\
          0 reclaim 0+4\n0 write-unmounted 0+4\n0 read 0+4 buffered",
     ),
+    (
+        "pages that came with one that was read alone are overwritten on the disk",
+        "0 write 0+32 buffered durably\n0 reclaim 0+32\n0 read 0+4 alone\n0 write 4+4 direct\n0 read 0+32 alone\n\
+         0 reclaim 0+32\n0 read 0+32 ring",
+    ),
+    (
+        "data go through the journal, and no longer",
+        "0 write 0+4 buffered durably\n0 reclaim 0+4\n0 journal\n0 write 0+4 buffered\n0 reclaim 0+4 durably\n\
+         0 read 0+4 buffered\n0 write 0+4 buffered\n0 journal\n0 write 0+4 direct\n0 reclaim 0+4\n0 read 0+4 buffered",
+    ),
+    (
+        "what another file has is written, and its blocks shared",
+        "0 write 0+4 buffered durably\n1 write 0+4 buffered durably\n1 reclaim 0+4\n1 share 0+4 0\n1 read 0+4 buffered\n\
+         0 write 0+4 buffered durably\n1 read 0+4 direct",
+    ),
+    (
+        "the driver goes and comes back, and a page changes before it is asked for",
+        "0 write 0+4 buffered durably\n0 reclaim 0+4\n0 reload\n0 write 0+4 buffered durably\n0 reclaim 0+4\n\
+         0 read 0+4 buffered",
+    ),
     // Of files that these are done to, nothing is put any more until the file system is mounted anew.
     (
         "two files exchange blocks, or share them",

@@ -55,6 +55,11 @@ impl Volume {
         self.fs == "xfs"
     }
 
+    /// Whether data can go through the file system's journal.
+    pub fn journals_data(&self) -> bool {
+        self.fs == "ext4"
+    }
+
     /// Does `operation` to the file system of `files`.
     pub fn execute(
         &self,
