@@ -1,10 +1,11 @@
 //! Reads and writes by io_uring, through the page cache: what it finds there it takes without sleeping, for the rest it waits by
-//! callback, or has threads of its own that do.
+//! callback, or has threads of its own that do. A kernel that has none is asked plainly.
 
 use io_uring::{IoUring, opcode, squeue, types};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 /// One request at a time. The kernel's part is there from the first one on.
 #[derive(Default)]
@@ -26,9 +27,12 @@ impl Ring {
                 .offset(start + done as u64)
                 .build();
             // SAFETY: `rest` is writable, as long as said, and borrowed until the request has ended.
-            match unsafe { self.run(&request) }? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => done += read,
+            match unsafe { self.run(&request) } {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    return file.read_exact_at(to, start);
+                }
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => done += read?,
             }
         }
         Ok(())
@@ -47,9 +51,12 @@ impl Ring {
                 .offset(start + done as u64)
                 .build();
             // SAFETY: `rest` is as long as said, and borrowed until the request has ended.
-            match unsafe { self.run(&request) }? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => done += written,
+            match unsafe { self.run(&request) } {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    return file.write_all_at(from, start);
+                }
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                written => done += written?,
             }
         }
         Ok(())
