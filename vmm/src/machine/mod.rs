@@ -4,6 +4,7 @@ pub mod bus;
 pub mod counters;
 pub mod exit;
 pub mod gate;
+mod keeper;
 pub mod memory;
 pub mod running;
 pub mod signals;
@@ -58,6 +59,8 @@ pub struct MachineConfig {
     pub marks: Option<PathBuf>,
     /// What is left to the process once the guest runs.
     pub confinement: Confinement,
+    /// Whether somebody may change tmem while the guest runs. What that needs is there from the start.
+    pub controlled: bool,
 }
 
 impl MachineConfig {
@@ -133,7 +136,8 @@ impl Devices {
         for (letter, options) in ('a'..).zip(&config.disks) {
             disks.push(Arc::new(Blk::open(&format!("vd{letter}"), options)?));
         }
-        let tmem = config.tmem.as_ref().map(TmemService::open).transpose()?;
+        let open = |tmem| TmemService::open(tmem, config.controlled);
+        let tmem = config.tmem.as_ref().map(open).transpose()?;
         Ok(Devices { disks, tmem })
     }
 
