@@ -211,6 +211,7 @@ END
          up() { until [ $(grep -c is-up /tmp/console) = $1 ]; do kill -0 $pid || break; sleep 0.1; done; }
          all() {
              up 1
+             echo 3 >/proc/sys/vm/drop_caches
              for task in /proc/$pid/task/*; do
                  echo \"thread $(cat $task/comm) $(sed -n 's/^NoNewPrivs:.//p; s/^Seccomp:.//p' $task/status | tr '\\n' ' ')\"
              done
@@ -224,7 +225,7 @@ END
                  ask pause; ask tmem; ask resume
                  ask set min=none; ask set size=8M; ask set size=24M; ask set min=4M
              done
-             ask metrics; cat /tmp/answer; wc -l /tmp/events /tmp/watched
+             ask metrics; cat /tmp/answer; wc -l /tmp/events /tmp/watched; grep '\"reason\"' /tmp/events
              ask reset; until vtmem ctl metrics >/tmp/answer && grep -q '^vtmem_vm_running 1' /tmp/answer; do kill -0 $pid || break; done
              up 2; ask set size=16M; sleep 1; ask tmem
              ask shutdown; wait $pid; echo \"ended $?\"
@@ -246,6 +247,9 @@ END
     let said = format!("{}\n{}", done.stdout, done.stderr);
     assert_eq!(done.stdout.matches("ended 0").count(), 2, "{said}");
     assert!(!done.stdout.contains("refused: "), "{said}");
+    // Files that are open by then are still read when the kernel has dropped its caches.
+    assert!(done.stdout.contains(r#""reason":""#), "{said}");
+    assert!(!done.stdout.contains(r#""reason":"blind""#), "{said}");
     let threads = done.stdout.lines();
     let threads = threads.filter_map(|line| line.strip_prefix("thread "));
     let without: Vec<_> = threads

@@ -7,6 +7,7 @@
 mod cgroup;
 mod decide;
 mod events;
+mod kept;
 mod machine;
 mod meminfo;
 mod psi;

@@ -137,17 +137,15 @@ impl Thread {
         }
     }
 
-    /// Files, and directories with all below them, that it reads after the guest has started.
+    /// Files, and directories with all below them, that it reads after the guest has started. None of `/proc`, which are
+    /// open by then: Landlock does not know those again when the kernel has dropped its caches.
     pub(super) fn reads(self) -> &'static [&'static str] {
         match self {
-            // The figures of a mark, and of /metrics: of the process, its cgroup, its disks.
-            Thread::Vcpu { marks: true, .. } | Thread::ApiWork => &[
-                "/proc/self",
-                "/sys/fs/cgroup",
-                "/sys/dev/block",
-                "/sys/devices",
-            ],
-            Thread::Governor => &["/proc/meminfo", "/proc/pressure", "/sys/fs/cgroup"],
+            // The figures of a mark, and of /metrics: of the process's cgroup, its disks.
+            Thread::Vcpu { marks: true, .. } | Thread::ApiWork => {
+                &["/sys/fs/cgroup", "/sys/dev/block", "/sys/devices"]
+            }
+            Thread::Governor => &["/sys/fs/cgroup"],
             _ => &[],
         }
     }
@@ -225,7 +223,12 @@ impl Thread {
             }
             Thread::Governor => {
                 calls.extend(read_files());
-                &[libc::SYS_mincore, libc::SYS_poll, libc::SYS_ppoll]
+                &[
+                    libc::SYS_mincore,
+                    libc::SYS_poll,
+                    libc::SYS_ppoll,
+                    libc::SYS_pread64,
+                ]
             }
             // Cleaning reads what it writes elsewhere.
             Thread::Spill => {

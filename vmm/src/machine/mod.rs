@@ -30,6 +30,7 @@ use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
 use crate::devices::virtio::tmem::{NewTmemError, TmemConfig};
 use crate::devices::virtio::{Memory, VirtioDevice};
 use crate::disk::{DiskError, DiskOptions};
+use crate::host_memory;
 use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
 use bus::{Bus, BusDevice};
 use counters::Counting;
@@ -239,6 +240,8 @@ pub fn run(
         port(layout::I8042_PORT, 1),
         Arc::new(I8042::new(exit.clone())),
     );
+    // While that may be opened.
+    host_memory::open();
     let count = Counting {
         vm: vm.clone(),
         disks: devices.disks.clone(),
