@@ -1,7 +1,9 @@
 //! How much memory this process's own memory cgroup holds.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
@@ -19,11 +21,27 @@ type Names = (&'static str, &'static str);
 const V2: Names = ("memory.current", "memory.peak");
 const V1: Names = ("memory.usage_in_bytes", "memory.max_usage_in_bytes");
 
+/// More than the file below says; the kernel makes its text anew for each read from its start.
+const LONGEST: usize = 64 << 10;
+
+/// Opens the file that says which cgroup this process is in, for good: to Landlock a file of `/proc` is another one when the kernel
+/// has dropped its caches, so that a confined process may not open it any more.
+pub fn open() -> Option<&'static File> {
+    static MEMBERSHIP: OnceLock<File> = OnceLock::new();
+    if let Some(file) = MEMBERSHIP.get() {
+        return Some(file);
+    }
+    let file = File::open("/proc/self/cgroup").ok()?;
+    Some(MEMBERSHIP.get_or_init(|| file))
+}
+
 /// Reads the figures of the cgroup that this process is in; `None` where there is none, or the
 /// kernel keeps no peak.
 pub fn read() -> Option<HostMemory> {
-    let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let (directory, names) = find(&membership, Path::new("/sys/fs/cgroup"))?;
+    let mut membership = vec![0; LONGEST];
+    let length = open()?.read_at(&mut membership, 0).ok()?;
+    let membership = str::from_utf8(&membership[..length]).ok()?;
+    let (directory, names) = find(membership, Path::new("/sys/fs/cgroup"))?;
     let number = |name| {
         fs::read_to_string(directory.join(name))
             .ok()?

@@ -70,8 +70,8 @@ fn run(available: impl IntoIterator<Item = u64>) -> (Vec<u64>, u32, Vec<Event>) 
         samples: samples.collect(),
     };
     let (pool, events, now) = (Pool::default(), Events::default(), Cell::new(0));
-    let settings = Mutex::new(Settings::new(1 << 30));
-    govern(&mut script, &pool, &settings, &events, || {
+    let orders = Orders::new(Some(Settings::new(1 << 30)));
+    govern(&mut script, &pool, &orders, &events, || {
         now.set(now.get() + 1);
         Duration::from_secs(now.get())
     });
@@ -101,6 +101,58 @@ fn decisions_are_applied_and_told_once() {
     assert_eq!(events[1].from - events[1].to, (1 << 30) - 200 * MIB);
     let numbers: Vec<_> = events.iter().map(|event| event.number).collect();
     assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>());
+}
+
+/// A machine that runs short of memory, second by second, and whose governor is told something meanwhile.
+struct Told<'a> {
+    orders: &'a Orders,
+    settings: VecDeque<Option<Settings>>,
+    looks: u64,
+}
+
+impl Source for Told<'_> {
+    fn sample(&mut self) -> Sample {
+        self.looks += 1;
+        Sample {
+            available: Some(1000 * MIB - self.looks * 200 * MIB),
+            ..Sample::default()
+        }
+    }
+
+    fn wait(&mut self, _: Duration) -> Wake {
+        match self.settings.pop_front() {
+            None => Wake::Stop,
+            Some(settings) => {
+                *self.orders.settings.lock().expect("no panic") = settings;
+                Wake::Timer
+            }
+        }
+    }
+
+    fn lacks(&self) -> &[String] {
+        &[]
+    }
+}
+
+#[test]
+fn without_settings_the_pool_is_left_alone() {
+    let settings = Some(Settings::new(1 << 30));
+    let orders = Orders::new(None);
+    let mut told = Told {
+        orders: &orders,
+        settings: [None, None, settings.clone(), settings, None, None].into(),
+        looks: 0,
+    };
+    let (pool, events, now) = (Pool::default(), Events::default(), Cell::new(0));
+    govern(&mut told, &pool, &orders, &events, || {
+        now.set(now.get() + 1);
+        Duration::from_secs(now.get())
+    });
+    assert_eq!(told.looks, 2);
+    let sizes = pool.sizes.into_inner().expect("no panic");
+    assert!(!sizes.is_empty() && sizes.len() <= 2, "{sizes:?}");
+    let events = events.after(0, Duration::ZERO);
+    assert!(events.iter().all(|event| event.number <= 2), "{events:?}");
 }
 
 #[test]
@@ -134,7 +186,7 @@ fn a_governor_of_this_machine_begins_and_ends() {
     let (begun, begin) = std::sync::mpsc::channel();
     let governor = Governor::start(
         Arc::clone(&pool) as Arc<dyn Governed>,
-        Settings::new(64 * MIB),
+        Some(Settings::new(64 * MIB)),
         move || {
             begun
                 .send(std::thread::current().name().map(str::to_owned))
@@ -146,6 +198,8 @@ fn a_governor_of_this_machine_begins_and_ends() {
     let first = governor.events().after(0, Duration::from_secs(1000));
     assert_eq!(first[0].from, 64 * MIB);
     assert!(first[0].sample.available.is_some());
+    governor.set_settings(None);
+    assert_eq!(governor.settings(), None);
     drop(governor);
     assert_eq!(Arc::strong_count(&pool), 1);
 }

@@ -9,15 +9,17 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::cgroup::Cgroup;
+use super::meminfo::Meminfo;
 use super::psi::Psi;
 use super::sample::Sample;
-use super::{Source, Wake, meminfo};
+use super::{Source, Wake};
 
 /// Where a machine is looked at.
 const PROC: &str = "/proc";
 
 /// This machine.
 pub struct Machine {
+    meminfo: Option<Meminfo>,
     psi: Option<Psi>,
     cgroup: Option<Cgroup>,
     triggered: bool,
@@ -57,10 +59,12 @@ impl Machine {
                     .to_owned(),
             );
         }
-        if meminfo::available(proc).is_none() {
+        let meminfo = Meminfo::open(proc).ok();
+        if meminfo.as_ref().and_then(Meminfo::available).is_none() {
             lacks.push(format!("no MemAvailable in {PROC}/meminfo"));
         }
         let machine = Machine {
+            meminfo,
             psi,
             cgroup,
             triggered: false,
@@ -82,7 +86,7 @@ impl Stop {
 impl Source for Machine {
     fn sample(&mut self) -> Sample {
         Sample {
-            available: meminfo::available(Path::new(PROC)),
+            available: self.meminfo.as_ref().and_then(Meminfo::available),
             cgroup_available: self.cgroup.as_ref().and_then(Cgroup::available),
             pressure: self.psi.as_ref().and_then(Psi::some_avg10),
             triggered: std::mem::take(&mut self.triggered),

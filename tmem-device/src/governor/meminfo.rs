@@ -1,14 +1,26 @@
 //! The host's memory: `/proc/meminfo`.
 
-use std::fs;
+use std::io;
 use std::path::Path;
 
-/// MemAvailable in bytes. `None` where it cannot be read.
-pub(super) fn available(proc: &Path) -> Option<u64> {
-    field(
-        &fs::read_to_string(proc.join("meminfo")).ok()?,
-        "MemAvailable:",
-    )
+use super::kept::Kept;
+
+/// The file.
+pub(super) struct Meminfo(Kept);
+
+impl Meminfo {
+    /// Opens `meminfo` below `proc`.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn open(proc: &Path) -> io::Result<Self> {
+        Kept::open(&proc.join("meminfo")).map(Meminfo)
+    }
+
+    /// MemAvailable in bytes. `None` where it is not said.
+    pub fn available(&self) -> Option<u64> {
+        field(&self.0.read().ok()?, "MemAvailable:")
+    }
 }
 
 /// A field of meminfo, which is in KiB.

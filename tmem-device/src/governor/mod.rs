@@ -7,13 +7,14 @@
 mod cgroup;
 mod decide;
 mod events;
+mod kept;
 mod machine;
 mod meminfo;
 mod psi;
 mod sample;
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -59,24 +60,40 @@ pub trait Source: Send {
     fn lacks(&self) -> &[String];
 }
 
-/// A thread that governs a pool until it is dropped.
+/// A thread that governs a pool until it is dropped, as long as it has settings to keep to.
 pub struct Governor {
-    settings: Arc<Mutex<Settings>>,
+    orders: Arc<Orders>,
     events: Arc<Events>,
     lacks: Vec<String>,
     stop: Stop,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What a governor's thread is told.
+struct Orders {
+    settings: Mutex<Option<Settings>>,
+    /// Held over a look at the machine and what follows from it.
+    look: Mutex<()>,
+}
+
+impl Orders {
+    fn new(settings: Option<Settings>) -> Self {
+        Orders {
+            settings: Mutex::new(settings),
+            look: Mutex::default(),
+        }
+    }
+}
+
 impl Governor {
-    /// Governs `pool` by this machine's memory. `begin` is the first thing that its thread does, for a process that restricts
-    /// what its threads may do.
+    /// Governs `pool` by this machine's memory; without `settings`, leaves it alone until there are some. `begin` is the first
+    /// thing that its thread does, for a process that restricts what its threads may do.
     ///
     /// # Errors
     /// The process may not have another file or thread.
     pub fn start(
         pool: Arc<dyn Governed>,
-        settings: Settings,
+        settings: Option<Settings>,
         begin: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
         let (mut machine, stop) = Machine::new()?;
@@ -84,8 +101,8 @@ impl Governor {
         for lack in &lacks {
             tracing::info!("governor: {lack}");
         }
-        let settings = Arc::new(Mutex::new(settings));
-        let kept_to = Arc::clone(&settings);
+        let orders = Arc::new(Orders::new(settings));
+        let followed = Arc::clone(&orders);
         let events = Arc::<Events>::default();
         let written = Arc::clone(&events);
         let thread = std::thread::Builder::new()
@@ -93,10 +110,12 @@ impl Governor {
             .spawn(move || {
                 begin();
                 let start = Instant::now();
-                govern(&mut machine, &*pool, &kept_to, &written, || start.elapsed());
+                govern(&mut machine, &*pool, &followed, &written, || {
+                    start.elapsed()
+                });
             })?;
         Ok(Governor {
-            settings,
+            orders,
             events,
             lacks,
             stop,
@@ -104,14 +123,20 @@ impl Governor {
         })
     }
 
-    /// What it keeps to.
-    pub fn settings(&self) -> Settings {
-        lock(&self.settings).clone()
+    /// What it keeps to, if it governs.
+    pub fn settings(&self) -> Option<Settings> {
+        lock(&self.orders.settings).clone()
     }
 
-    /// Keeps to other settings from the next look on, within a second.
-    pub fn set_settings(&self, settings: Settings) {
-        *lock(&self.settings) = settings;
+    /// Keeps to other settings from the next look on, within a second. Without, the pool's size is not touched any more when
+    /// this returns.
+    pub fn set_settings(&self, settings: Option<Settings>) {
+        let governs = settings.is_some();
+        *lock(&self.orders.settings) = settings;
+        if !governs {
+            // What follows from a look that began before is waited for.
+            drop(lock(&self.orders.look));
+        }
     }
 
     /// What it decided.
@@ -136,33 +161,46 @@ impl Drop for Governor {
     }
 }
 
-fn lock(settings: &Mutex<Settings>) -> MutexGuard<'_, Settings> {
-    settings
-        .lock()
-        .expect("no thread panics while it holds the settings")
+/// Neither has a state in between: one that a panic has left is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Samples, decides and applies, until the source says to stop.
-fn govern(
-    source: &mut dyn Source,
-    pool: &dyn Governed,
-    settings: &Mutex<Settings>,
-    events: &Events,
-    clock: impl Fn() -> Duration,
-) {
-    let mut kept_to = lock(settings).clone();
-    let mut decider = Decider::new(kept_to.clone(), clock());
-    let mut last = None;
-    for look in 0.. {
-        let (at, sample) = (clock(), source.sample());
-        let usage = pool.usage();
-        let from = decider.target();
-        let wanted = lock(settings).clone();
-        if wanted != kept_to {
-            kept_to = wanted.clone();
-            decider.set_settings(wanted);
+/// What is governed by, since the settings were there.
+struct Rule {
+    kept_to: Settings,
+    decider: Decider,
+    looks: u64,
+    last: Option<Reason>,
+}
+
+impl Rule {
+    fn new(settings: Settings, now: Duration) -> Self {
+        Rule {
+            kept_to: settings.clone(),
+            decider: Decider::new(settings, now),
+            looks: 0,
+            last: None,
         }
-        let Decision { target, reason } = decider.step(at, &sample, usage);
+    }
+
+    /// Samples, decides and applies.
+    fn look(
+        &mut self,
+        wanted: Settings,
+        source: &mut dyn Source,
+        pool: &dyn Governed,
+        events: &Events,
+        at: Duration,
+    ) {
+        let sample = source.sample();
+        let usage = pool.usage();
+        let from = self.decider.target();
+        if wanted != self.kept_to {
+            self.kept_to = wanted.clone();
+            self.decider.set_settings(wanted);
+        }
+        let Decision { target, reason } = self.decider.step(at, &sample, usage);
         if target != from {
             pool.set_size(target);
         }
@@ -170,11 +208,12 @@ fn govern(
             reason,
             Reason::HostShort | Reason::CgroupShort | Reason::Pressure
         );
-        if short || look % LOOKS == LOOKS - 1 {
+        self.looks += 1;
+        if short || self.looks.is_multiple_of(LOOKS) {
             pool.find_taken();
         }
         // A reason that stays the same is said once, a change of size each time.
-        if target != from || last.replace(reason) != Some(reason) {
+        if target != from || self.last.replace(reason) != Some(reason) {
             tracing::info!(from, to = target, "governor: {reason}");
             events.add(Event {
                 number: 0,
@@ -186,6 +225,30 @@ fn govern(
                 usage,
             });
         }
+    }
+}
+
+/// Looks at the machine while there are settings, until the source says to stop.
+fn govern(
+    source: &mut dyn Source,
+    pool: &dyn Governed,
+    orders: &Orders,
+    events: &Events,
+    clock: impl Fn() -> Duration,
+) {
+    let mut rule: Option<Rule> = None;
+    loop {
+        let look = lock(&orders.look);
+        let wanted = lock(&orders.settings).clone();
+        match wanted {
+            None => rule = None,
+            Some(wanted) => {
+                let at = clock();
+                let rule = rule.get_or_insert_with(|| Rule::new(wanted.clone(), at));
+                rule.look(wanted, source, pool, events, at);
+            }
+        }
+        drop(look);
         if source.wait(INTERVAL) == Wake::Stop {
             return;
         }

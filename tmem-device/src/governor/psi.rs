@@ -1,13 +1,15 @@
 //! Pressure stall information: the share of time in which tasks wait for memory, and a trigger that says so at once
 //! (Documentation/accounting/psi.rst).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::OFlags;
+
+use super::kept::Kept;
 
 /// Fires when tasks have waited for 100 ms within two seconds. A window of two seconds, or a multiple, needs no privilege
 /// (since Linux 6.5).
@@ -15,7 +17,7 @@ const TRIGGER: &[u8] = b"some 100000 2000000\0";
 
 /// One file of pressure information.
 pub(super) struct Psi {
-    path: PathBuf,
+    figures: Kept,
     trigger: Option<File>,
 }
 
@@ -25,7 +27,8 @@ impl Psi {
     pub fn open(proc: &Path) -> io::Result<Self> {
         let path = proc.join("pressure/memory");
         // Where PSI is disabled at boot, the file is there, and reading it fails.
-        fs::read_to_string(&path)?;
+        let figures = Kept::open(&path)?;
+        figures.read()?;
         let trigger = OpenOptions::new()
             .read(true)
             .write(true)
@@ -33,7 +36,7 @@ impl Psi {
             .open(&path)
             .and_then(|mut file| file.write_all(TRIGGER).map(|()| file));
         Ok(Psi {
-            path,
+            figures,
             trigger: trigger.ok(),
         })
     }
@@ -45,7 +48,7 @@ impl Psi {
 
     /// `some avg10`, in percent.
     pub fn some_avg10(&self) -> Option<f64> {
-        avg10(&fs::read_to_string(&self.path).ok()?)
+        avg10(&self.figures.read().ok()?)
     }
 }
 

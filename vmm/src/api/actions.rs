@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::Json;
+use super::work::Workers;
 use super::{Problem, Vm};
 use crate::machine::exit::Exit;
 use crate::machine::running::Machine;
@@ -43,6 +44,7 @@ pub struct ActionRequest {
     (status = "4XX", response = super::openapi::ProblemResponse)))]
 pub async fn put(
     State(vm): State<Arc<Vm>>,
+    State(workers): State<Workers>,
     Json(ActionRequest { action }): Json<ActionRequest>,
 ) -> Result<StatusCode, Problem> {
     if action == Action::Start {
@@ -56,9 +58,7 @@ pub async fn put(
             Problem::conflict("the machine does not run; PUT /actions {\"action\": \"start\"}")
         })?;
         // Waits for vCPUs and for disks.
-        let done = tokio::task::spawn_blocking(move || act(&machine, action));
-        done.await
-            .map_err(|error| Problem::unavailable(error.to_string()))??;
+        workers.run(move || act(&machine, action)).await??;
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -13,6 +14,7 @@ use tmem_device::governor::Event as Decision;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::vm::no_tmem;
+use super::work::Workers;
 use super::{Problem, Vm};
 use crate::machine::running::{Machine, Phase};
 
@@ -70,6 +72,7 @@ fn news(machine: &Machine, seen: &mut Seen) -> Vec<Event> {
 /// A listener: holds no machine, so that one can end meanwhile.
 struct Listener {
     machine: Weak<Machine>,
+    workers: Workers,
     seen: Seen,
     waiting: std::vec::IntoIter<Event>,
     _place: OwnedSemaphorePermit,
@@ -87,8 +90,8 @@ impl Listener {
                 return None;
             }
             let mut seen = self.seen;
-            let looked = tokio::task::spawn_blocking(move || (news(&machine, &mut seen), seen));
-            let (events, seen) = looked.await.ok()?;
+            let look = move || (news(&machine, &mut seen), seen);
+            let (events, seen) = self.workers.run(look).await.ok()?;
             (self.waiting, self.seen) = (events.into_iter(), seen);
         }
     }
@@ -102,7 +105,9 @@ impl Listener {
     (status = "4XX", response = super::openapi::ProblemResponse),
     (status = 503, response = super::openapi::ProblemResponse)))]
 pub async fn get(
-    State((vm, places)): State<(Arc<Vm>, Arc<Semaphore>)>,
+    State(vm): State<Arc<Vm>>,
+    State(workers): State<Workers>,
+    Extension(places): Extension<Arc<Semaphore>>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let machine = vm
@@ -117,6 +122,7 @@ pub async fn get(
     let (pool, device) = (service.pool().stats(), service.device().stats());
     let listener = Listener {
         machine: Arc::downgrade(&machine),
+        workers,
         seen: Seen {
             decision: last.unwrap_or(0),
             evictions: pool.evictions,

@@ -7,6 +7,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::vm::VmState;
+use super::work::Workers;
 use super::{Problem, Vm};
 use crate::metrics::{Exposition, Kind};
 
@@ -14,9 +15,11 @@ use crate::metrics::{Exposition, Kind};
 #[utoipa::path(get, path = "/metrics", responses(
     (status = 200, description = "Prometheus' text format 0.0.4", content_type = "text/plain", body = String),
     (status = "4XX", response = super::openapi::ProblemResponse)))]
-pub async fn get(State(vm): State<Arc<Vm>>) -> Result<Response, Problem> {
-    let rendered = tokio::task::spawn_blocking(move || render(&vm)).await;
-    let text = rendered.map_err(|error| Problem::unavailable(error.to_string()))?;
+pub async fn get(
+    State(vm): State<Arc<Vm>>,
+    State(workers): State<Workers>,
+) -> Result<Response, Problem> {
+    let text = workers.run(move || render(&vm)).await?;
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -2,7 +2,8 @@
 //!
 //! A request flows forward: [`socket`] owns the path, [`server`] the connections and what they may cost, one file each a
 //! resource; [`body`] reads what was sent, [`error`] says what was wrong with it. All of them act on a [`vm`]: a configuration
-//! that waits for its start, a machine of this process, or one inside the lab, which [`forward`] reaches by a [`channel`].
+//! that waits for its start, a machine of this process, or one inside the lab, which [`forward`] reaches by a [`channel`]. What has
+//! to be waited for is done by [`work`]; files are opened and threads started by neither, but by the thread that runs machines.
 //! Schemas are those of `--config` ([`config`]); the document at `/openapi.json` is made of them ([`openapi`]).
 
 pub mod actions;
@@ -27,6 +28,7 @@ pub mod stall;
 pub mod tmem;
 pub mod tmem_settings;
 pub mod vm;
+pub mod work;
 
 pub use error::Problem;
 pub use vm::Vm;

@@ -1,4 +1,4 @@
-//! Connections, and what they may cost: a small runtime on a thread of its own.
+//! Connections, and what they may cost: a small runtime on a thread of its own, confined before it serves the first one.
 //!
 //! A client may be slow, silent, or many. Each connection has a time for its header, its body and for taking an answer;
 //! there are so many at most, and who comes then is told so and sent away.
@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRef, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -30,9 +30,11 @@ use super::forward::Forward;
 use super::port::Port;
 use super::socket::{Name, Socket};
 use super::stall::Impatient;
+use super::work::Workers;
 use super::{
     Problem, Vm, actions, boot_source, disks, events, machine, metrics, openapi, page, tmem, vm,
 };
+use crate::confine::{self, Thread};
 
 /// Connections at most.
 pub const CONNECTIONS: usize = 128;
@@ -71,19 +73,21 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `vm` to who comes by `source`.
+    /// Serves `vm` to who comes by `source`. How the process is confined must have been said by then ([`confine::begin`]).
     ///
     /// # Errors
     /// The process may not have another thread or file.
     pub fn start(source: Source, vm: Arc<Vm>) -> io::Result<Self> {
+        let workers = Workers::start()?;
+        Server::serve(source, routes(Api { vm, workers }))
+    }
+
+    fn serve(source: Source, routes: Router) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
-            // For what waits for vCPUs or for the pool.
-            .max_blocking_threads(4)
             .build()?;
         let handle = runtime.handle().clone();
-        let routes = routes(vm);
         let (stop, stopped) = oneshot::channel();
         let (name, serve) = {
             let _inside = runtime.enter();
@@ -96,9 +100,8 @@ impl Server {
             }
         };
         let thread = thread::Builder::new().name("api".into()).spawn(move || {
+            confine::enter(Thread::Api);
             runtime.block_on(serve.run(routes, stopped));
-            // What blocks is not waited for.
-            runtime.shutdown_background();
         })?;
         Ok(Server {
             handle,
@@ -136,20 +139,38 @@ impl Drop for Server {
     }
 }
 
+/// What resources act on, and by whom.
+#[derive(Clone)]
+struct Api {
+    vm: Arc<Vm>,
+    workers: Workers,
+}
+
+impl FromRef<Api> for Arc<Vm> {
+    fn from_ref(api: &Api) -> Self {
+        api.vm.clone()
+    }
+}
+
+impl FromRef<Api> for Workers {
+    fn from_ref(api: &Api) -> Self {
+        api.workers.clone()
+    }
+}
+
 /// The resources.
-pub fn routes(vm: Arc<Vm>) -> Router {
+fn routes(api: Api) -> Router {
     let listeners = Arc::new(Semaphore::new(events::LISTENERS));
     let events = Router::new()
         .route("/tmem/events", get(events::get))
-        .with_state((vm.clone(), listeners));
+        .layer(Extension(listeners));
     // What a machine in the lab answers itself.
     let live = Router::new()
         .route("/tmem", get(tmem::get).put(tmem::put).patch(tmem::patch))
         .route("/tmem/flush", post(tmem::flush))
         .route("/metrics", get(metrics::get))
-        .with_state(vm.clone())
         .merge(events)
-        .route_layer(middleware::from_fn_with_state(vm.clone(), to_lab));
+        .route_layer(middleware::from_fn_with_state(api.clone(), to_lab));
     Router::new()
         .route("/", get(page::get))
         .route("/openapi.json", get(openapi::get))
@@ -158,8 +179,8 @@ pub fn routes(vm: Arc<Vm>) -> Router {
         .route("/boot-source", put(boot_source::put))
         .route("/disks/{id}", put(disks::put))
         .route("/actions", put(actions::put))
-        .with_state(vm)
         .merge(live)
+        .with_state(api)
         .fallback(no_such_resource)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())

@@ -3,7 +3,9 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Instant;
 
@@ -15,6 +17,7 @@ use crate::api::body;
 use crate::api::config::VmConfig;
 use crate::api::tmem::tests::page;
 use crate::api::vm::Call;
+use crate::confine::Confinement;
 use crate::machine::exit::Exit;
 
 /// A served machine that waits.
@@ -26,13 +29,35 @@ struct Served {
     _dir: tempfile::TempDir,
 }
 
+/// Set for a process in which these tests are done once more, by servers that are confined.
+const CONFINED: &str = "VTMEM_SERVER_CONFINED";
+
+/// Set for a process that serves what no request may do, to the resource that is then asked for.
+const FORBIDDEN: &str = "VTMEM_SERVER_FORBIDDEN";
+
+/// These tests, or one of them, in a process of their own.
+fn child(arguments: &[&str], variable: &str, value: &str) -> Output {
+    Command::new(std::env::current_exe().expect("this program"))
+        .args(arguments)
+        .env(variable, value)
+        .output()
+        .expect("starts")
+}
+
 fn serve() -> Served {
+    if std::env::var_os(CONFINED).is_some() {
+        confine::begin(Confinement::On).expect("a host with filters");
+    }
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("api");
     let (calls, called) = mpsc::channel();
     let vm = Vm::new(VmConfig::default(), calls);
     let socket = Socket::bind(&path).expect("a socket");
     let server = Server::start(Source::Socket(socket), vm.clone()).expect("a server");
+    if std::env::var_os(CONFINED).is_some() {
+        assert_eq!(request(&path, "GET", "/vm", "").0, 200);
+        assert!(has_filter("api") && has_filter("api-work"));
+    }
     Served {
         path,
         vm,
@@ -40,6 +65,17 @@ fn serve() -> Served {
         _server: server,
         _dir: dir,
     }
+}
+
+/// Whether a thread of that name makes listed calls alone.
+fn has_filter(name: &str) -> bool {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("threads");
+    let mut tasks = tasks.map(|task| task.expect("a thread").path());
+    tasks.any(|task| {
+        // It may have ended.
+        let read = |file: &str| std::fs::read_to_string(task.join(file)).unwrap_or_default();
+        read("comm").trim() == name && read("status").contains("\nSeccomp:\t2\n")
+    })
 }
 
 fn connect(path: &Path) -> UnixStream {
@@ -233,10 +269,11 @@ fn who_is_silent_or_breaks_off_is_dropped_in_time() {
 #[test]
 fn a_full_pool_is_halved_and_its_data_stays_right() {
     const PAGES: u64 = 16 << 10;
+    // First: it says how the process is confined.
+    let served = serve();
     let Some((machine, running)) = crate::machine::running::tests::run(PAGES << 12) else {
         return;
     };
-    let served = serve();
     let tmem = r#"{"size": "64M"}"#;
     assert_eq!(request(&served.path, "PUT", "/tmem", tmem).0, 204);
     served.vm.started(&machine);
@@ -351,4 +388,53 @@ fn the_server_ends_with_connections_open_and_takes_its_name_along() {
     drop(served._server);
     assert!(start.elapsed() < Duration::from_secs(10));
     assert!(!path.exists());
+}
+
+/// A call that no list has would end that process by SIGSYS.
+#[test]
+fn all_of_this_is_served_by_confined_threads() {
+    if std::env::var_os(CONFINED).is_some() {
+        return;
+    }
+    let output = child(&["api::server::tests::"], CONFINED, "1");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_forbidden_call_for_a_request_ends_the_process_and_says_which() {
+    for (resource, thread) in [("/serving", "api"), ("/working", "api-work")] {
+        let this = ["api::server::tests::forbidden_requests", "--exact"];
+        let output = child(&this, FORBIDDEN, resource);
+        assert_eq!(output.status.signal(), Some(libc::SIGSYS), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let call = libc::SYS_socket;
+        let expected = format!("error: thread {thread} made system call {call}, which");
+        assert!(said.contains(&expected), "{said}");
+    }
+}
+
+/// What the test above starts; does nothing by itself.
+#[test]
+fn forbidden_requests() {
+    let Ok(resource) = std::env::var(FORBIDDEN) else {
+        return;
+    };
+    confine::begin(Confinement::On).expect("a host with filters");
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("api");
+    let workers = Workers::start().expect("threads");
+    // SAFETY: takes numbers alone.
+    let forbidden = || unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0) };
+    let serving = move || async move { forbidden().to_string() };
+    let working = move || async move {
+        let made = workers.run(forbidden).await;
+        made.map(|made| made.to_string())
+    };
+    let routes = Router::new()
+        .route("/serving", get(serving))
+        .route("/working", get(working));
+    let socket = Socket::bind(&path).expect("a socket");
+    let _server = Server::serve(Source::Socket(socket), routes).expect("a server");
+    let answer = request(&path, "GET", &resource, "");
+    panic!("answered: {answer:?}");
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::body::Json;
 use super::tmem_settings::{TmemPatch, TmemSettings};
 use super::vm::no_tmem;
+use super::work::Workers;
 use super::{Problem, Vm};
 use crate::machine::running::Machine;
 use crate::machine::tmem::TmemService;
@@ -158,21 +159,16 @@ fn view(vm: &Vm) -> Result<TmemView, Problem> {
     })
 }
 
-/// Takes the locks of the pool, for which vCPUs may have to be waited for.
-async fn blocking<T: Send + 'static>(
-    vm: Arc<Vm>,
-    f: impl FnOnce(&Vm) -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    let done = tokio::task::spawn_blocking(move || f(&vm)).await;
-    done.map_err(|error| Problem::unavailable(error.to_string()))?
-}
-
 /// What tmem was asked to be, and what is there.
 #[utoipa::path(get, path = "/tmem", responses(
     (status = 200, description = "Everything that is known of tmem", body = TmemView),
     (status = "4XX", response = super::openapi::ProblemResponse)))]
-pub async fn get(State(vm): State<Arc<Vm>>) -> Result<Json<TmemView>, Problem> {
-    blocking(vm, view).await.map(Json)
+pub async fn get(
+    State(vm): State<Arc<Vm>>,
+    State(workers): State<Workers>,
+) -> Result<Json<TmemView>, Problem> {
+    // Takes the locks of the pool, for which vCPUs may have to be waited for; so do those below.
+    workers.run(move || view(&vm)).await?.map(Json)
 }
 
 /// Gives a machine that has not been started tmem.
@@ -197,13 +193,14 @@ pub async fn put(
     (status = "4XX", response = super::openapi::ProblemResponse)))]
 pub async fn patch(
     State(vm): State<Arc<Vm>>,
+    State(workers): State<Workers>,
     Json(patch): Json<TmemPatch>,
 ) -> Result<Json<TmemView>, Problem> {
-    let changed = blocking(vm, move |vm| {
+    let changed = workers.run(move || {
         vm.change_tmem(&patch)?;
-        view(vm)
+        view(&vm)
     });
-    changed.await.map(Json)
+    changed.await?.map(Json)
 }
 
 /// What to drop.
@@ -239,9 +236,10 @@ pub enum FlushKind {
     (status = "4XX", response = super::openapi::ProblemResponse)))]
 pub async fn flush(
     State(vm): State<Arc<Vm>>,
+    State(workers): State<Workers>,
     Json(FlushRequest { target }): Json<FlushRequest>,
 ) -> Result<Json<TmemView>, Problem> {
-    let flushed = blocking(vm, move |vm| {
+    let flushed = workers.run(move || {
         let machine = vm
             .machine()
             .ok_or_else(|| Problem::conflict("the machine does not run"))?;
@@ -253,9 +251,9 @@ pub async fn flush(
                 FlushError::Persistent(_) => Problem::conflict(error.to_string()),
             })?,
         }
-        view(vm)
+        view(&vm)
     });
-    flushed.await.map(Json)
+    flushed.await?.map(Json)
 }
 
 #[cfg(test)]

@@ -256,7 +256,7 @@ impl TmemSettings {
     /// Has the pool, the governor and the device be so from now on. The size holds when this returns.
     ///
     /// # Errors
-    /// The process may not have another file or thread.
+    /// There is to be a governor, and no thread for it.
     pub fn apply(&self, service: &TmemService) -> std::io::Result<()> {
         let guest = service.device().guest();
         guest.freeze(self.frozen);
@@ -269,7 +269,7 @@ impl TmemSettings {
         // A governed pool grows when the governor says so.
         if self.governor.is_none() && service.pool().size() != size || service.pool().size() > size
         {
-            service.resize(size)?;
+            service.resize(size);
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ fn what_was_spilled_is_a_tier_and_pages_are_counted_by_pool() {
         }),
         ..TmemConfig::default()
     };
-    let service = TmemService::open(&config).expect("a pool above a file");
+    let service = TmemService::open(&config, true).expect("a pool above a file");
     let guest = service.device().guest();
     let ephemeral = guest.new_pool(PoolKind::Ephemeral).expect("a pool");
     let persistent = guest.new_pool(PoolKind::Persistent).expect("a pool");
@@ -90,7 +90,7 @@ fn without_a_disk_memory_is_the_only_tier() {
         size: 1 << 20,
         ..TmemConfig::default()
     };
-    let service = TmemService::open(&config).expect("a pool");
+    let service = TmemService::open(&config, true).expect("a pool");
     let now = TmemNow::of(&service);
     assert_eq!(now.tiers.len(), 1);
     let json = serde_json::to_value(&now.tiers[0]).expect("JSON");

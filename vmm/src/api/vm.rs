@@ -146,7 +146,7 @@ impl Vm {
     /// Changes tmem: of a machine that waits, its configuration; of one that runs, itself.
     ///
     /// # Errors
-    /// There is no tmem, or the host refuses a thread.
+    /// There is no tmem, or no thread for what is to change.
     pub fn change_tmem(&self, patch: &TmemPatch) -> Result<(), Problem> {
         let mut inner = self.lock();
         let Some(settings) = &inner.config.tmem else {
@@ -157,7 +157,7 @@ impl Vm {
         if let Stage::Here(machine) = &inner.stage {
             let service = machine.tmem().ok_or_else(no_tmem)?;
             settings.apply(service).map_err(|error| {
-                Problem::unavailable(format!("the host refuses a thread: {error}"))
+                Problem::unavailable(format!("this machine has no governor's thread: {error}"))
             })?;
         }
         inner.config.tmem = Some(settings);

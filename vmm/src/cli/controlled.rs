@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -19,13 +19,14 @@ use crate::api::server::{Server, Source};
 use crate::api::tmem_settings::TmemSettings;
 use crate::api::vm::{Call, Vm};
 use crate::boot::BootSource;
-use crate::confine::Confinement;
+use crate::confine::{self, Confinement};
 use crate::devices::virtio::tmem::TmemConfig;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::kvm::KvmHypervisor;
 use crate::lab::guest::{Control, GuestError};
 use crate::lab::{self, LabError};
 use crate::machine::exit::Exit;
+use crate::machine::running::Machine;
 use crate::machine::signals::SignalWatch;
 use crate::machine::{self, MachineConfig};
 
@@ -75,8 +76,13 @@ pub fn run(host: &Host, config: VmConfig, source: Option<Source>) -> Result<Exit
     let (calls, called) = mpsc::channel();
     let mut waits = config.boot_source.is_none();
     let vm = Vm::new(config, calls.clone());
-    let server = source.map(|source| Server::start(source, vm.clone()));
-    let server = server.transpose()?;
+    let server = match source {
+        None => None,
+        Some(source) => {
+            confine::begin(host.confinement)?;
+            Some(Server::start(source, vm.clone())?)
+        }
+    };
     let ended = loop {
         if waits {
             if let Call::Signal(signal) = wait(&calls, &called)? {
@@ -114,21 +120,25 @@ fn wait(calls: &Sender<Call>, called: &Receiver<Call>) -> io::Result<Call> {
 
 fn run_one(host: &Host, vm: &Arc<Vm>, server: Option<&Server>) -> Result<Outcome, Failure> {
     let described = vm.config();
-    let config = machine_config(host, &described).map_err(not_started)?;
+    let config = machine_config(host, &described, server.is_some()).map_err(not_started)?;
     if host.accel == Accel::Lab {
         return run_in_lab(host, vm, server, &described, &config);
     }
-    let mut watched = Weak::new();
-    let mut run = || {
-        machine::run(
+    let run = || {
+        let mut started = None;
+        let exit = machine::run(
             &config,
             || KvmHypervisor::open().map(|kvm| Box::new(kvm) as Box<dyn Hypervisor>),
             |machine| {
-                watched = Arc::downgrade(machine);
+                started = Some(machine.clone());
                 vm.started(machine);
             },
-        )
-        .map_err(not_started)
+        );
+        if let Some(machine) = started {
+            vm.starting();
+            let_go(machine);
+        }
+        exit.map_err(not_started)
     };
     let exit = match server {
         // The thread is confined for good, and has nothing else to do.
@@ -140,11 +150,6 @@ fn run_one(host: &Host, vm: &Arc<Vm>, server: Option<&Server>) -> Result<Outcome
             machine.join().unwrap_or_else(|panic| resume_unwind(panic))
         }),
     }?;
-    // Its successor wants the same memory and the same disks; who asks the old one something is about to be answered.
-    vm.starting();
-    while watched.strong_count() > 0 {
-        thread::sleep(Duration::from_millis(1));
-    }
     if let Exit::Failed(why) = &exit {
         eprintln!("error: the guest cannot go on: {why}");
     }
@@ -152,6 +157,15 @@ fn run_one(host: &Host, vm: &Arc<Vm>, server: Option<&Server>) -> Result<Outcome
         Exit::Restart => Outcome::Restart,
         exit => Outcome::Ended(exit.status()),
     })
+}
+
+/// Drops a machine by the calling thread, whose filter lets it, once who asks it something has been answered. Its successor
+/// wants the same memory and the same disks.
+fn let_go(mut machine: Arc<Machine>) {
+    while let Err(shared) = Arc::try_unwrap(machine) {
+        machine = shared;
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn run_in_lab(
@@ -180,7 +194,7 @@ fn run_in_lab(
 }
 
 /// A machine as it is described; names of files are this host's.
-fn machine_config(host: &Host, vm: &VmConfig) -> Result<MachineConfig, CliError> {
+fn machine_config(host: &Host, vm: &VmConfig, controlled: bool) -> Result<MachineConfig, CliError> {
     let boot = vm.boot_source.as_ref().ok_or("nothing to boot")?;
     Ok(MachineConfig {
         boot: BootSource {
@@ -200,5 +214,6 @@ fn machine_config(host: &Host, vm: &VmConfig) -> Result<MachineConfig, CliError>
         acpi: host.acpi,
         marks: host.marks.clone(),
         confinement: host.confinement,
+        controlled,
     })
 }

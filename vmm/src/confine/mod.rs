@@ -4,6 +4,9 @@
 //! does, and the main thread when the guest starts, from when on there is no core dump. That leaves it files to open
 //! ([`files`], Landlock) and system calls to make ([`filter`], seccomp); [`threads`] is the table of both. All that a machine
 //! needs is open by then, and its threads have been started: none can start another.
+//!
+//! With a control socket each machine has a main thread of its own, and the one that starts them stays as it is. Threads that serve the
+//! socket are confined before there is a machine.
 
 mod files;
 mod filter;

@@ -36,6 +36,12 @@ pub enum Thread {
     Spill,
     /// Waits for transfers of the disk spilled to that take too long.
     SpillLate,
+    /// Has the pool keep to a size that it was told.
+    Resize,
+    /// Serves the control API's connections.
+    Api,
+    /// Does what requests to the control API would have to wait for.
+    ApiWork,
 }
 
 /// A system call that is allowed: with any arguments, or if the rule matches them.
@@ -90,7 +96,7 @@ const READ_FILES: &[i64] = &[
 
 impl Thread {
     /// All kinds.
-    pub const ALL: [Thread; 13] = [
+    pub const ALL: [Thread; 16] = [
         Thread::Main,
         Thread::Signals,
         Thread::SerialInput,
@@ -104,6 +110,9 @@ impl Thread {
         Thread::Governor,
         Thread::Spill,
         Thread::SpillLate,
+        Thread::Resize,
+        Thread::Api,
+        Thread::ApiWork,
     ];
 
     const fn vcpu(marks: bool, spills: bool) -> Self {
@@ -122,20 +131,21 @@ impl Thread {
             Thread::Governor => "governor",
             Thread::Spill => "tmem-writer",
             Thread::SpillLate => "spill-late",
+            Thread::Resize => "tmem-resize",
+            Thread::Api => "api",
+            Thread::ApiWork => "api-work",
         }
     }
 
-    /// Files, and directories with all below them, that it reads after the guest has started.
+    /// Files, and directories with all below them, that it reads after the guest has started. None of `/proc`, which are
+    /// open by then: Landlock does not know those again when the kernel has dropped its caches.
     pub(super) fn reads(self) -> &'static [&'static str] {
         match self {
-            // A mark's figures: of the process, its cgroup, its disks.
-            Thread::Vcpu { marks: true, .. } => &[
-                "/proc/self",
-                "/sys/fs/cgroup",
-                "/sys/dev/block",
-                "/sys/devices",
-            ],
-            Thread::Governor => &["/proc/meminfo", "/proc/pressure", "/sys/fs/cgroup"],
+            // The figures of a mark, and of /metrics: of the process's cgroup, its disks.
+            Thread::Vcpu { marks: true, .. } | Thread::ApiWork => {
+                &["/sys/fs/cgroup", "/sys/dev/block", "/sys/devices"]
+            }
+            Thread::Governor => &["/sys/fs/cgroup"],
             _ => &[],
         }
     }
@@ -156,6 +166,10 @@ impl Thread {
         // Memory, but none that could be executed.
         calls.push(unless(libc::SYS_mmap, 2, libc::PROT_EXEC as u64));
         calls.push(unless(libc::SYS_mprotect, 2, libc::PROT_EXEC as u64));
+        if cfg!(debug_assertions) {
+            // Rust's library then looks whether what it closes is open.
+            calls.push(only(libc::SYS_fcntl, 1, libc::F_GETFD as u64));
+        }
         let own: &[i64] = match self {
             // Stops the vCPUs, joins all threads, restores the terminal.
             Thread::Main => {
@@ -209,7 +223,12 @@ impl Thread {
             }
             Thread::Governor => {
                 calls.extend(read_files());
-                &[libc::SYS_mincore, libc::SYS_poll, libc::SYS_ppoll]
+                &[
+                    libc::SYS_mincore,
+                    libc::SYS_poll,
+                    libc::SYS_ppoll,
+                    libc::SYS_pread64,
+                ]
             }
             // Cleaning reads what it writes elsewhere.
             Thread::Spill => {
@@ -217,6 +236,27 @@ impl Thread {
                 &[libc::SYS_fallocate, libc::SYS_pwrite64]
             }
             Thread::SpillLate => READ_SPILLED,
+            Thread::Resize => &[],
+            // Connections, and nothing that they ask for; no new ones to anybody. The second wait is that of other C libraries, the
+            // last two those of other versions of Rust's.
+            Thread::Api => &[
+                libc::SYS_accept4,
+                libc::SYS_epoll_ctl,
+                libc::SYS_epoll_wait,
+                libc::SYS_epoll_pwait,
+                libc::SYS_recvfrom,
+                libc::SYS_sendto,
+                libc::SYS_shutdown,
+                libc::SYS_readv,
+                libc::SYS_writev,
+            ],
+            Thread::ApiWork => {
+                calls.extend(read_files());
+                // Figures of KVM's.
+                calls.push(any(libc::SYS_pread64));
+                // Makes vCPUs leave the guest.
+                &[libc::SYS_getpid, libc::SYS_tgkill]
+            }
         };
         calls.extend(own.iter().chain(self.refused()).map(|&number| any(number)));
         calls

@@ -47,6 +47,7 @@ fn the_inner_command_line_means_the_same_machine() {
         acpi: false,
         marks: Some("m".into()),
         confinement: Confinement::Log,
+        controlled: false,
     };
     let argv = arguments(&config, &Control::default());
     let run = Command::parse_from(&argv[1..]).run;
@@ -101,6 +102,7 @@ fn the_labs_memory_holds_the_guest_and_its_pool() {
         acpi: true,
         marks: None,
         confinement: Confinement::On,
+        controlled: false,
     };
     let lab = lab_config(&config, Clock::Virtual);
     assert_eq!(lab.memory, BASE_MEMORY + (3 << 30));

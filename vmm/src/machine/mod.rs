@@ -4,6 +4,7 @@ pub mod bus;
 pub mod counters;
 pub mod exit;
 pub mod gate;
+mod keeper;
 pub mod memory;
 pub mod running;
 pub mod signals;
@@ -29,6 +30,7 @@ use crate::devices::virtio::mmio::{MmioTransport, QUEUE_NOTIFY};
 use crate::devices::virtio::tmem::{NewTmemError, TmemConfig};
 use crate::devices::virtio::{Memory, VirtioDevice};
 use crate::disk::{DiskError, DiskOptions};
+use crate::host_memory;
 use crate::hypervisor::{Hypervisor, HypervisorError, Vm};
 use bus::{Bus, BusDevice};
 use counters::Counting;
@@ -58,6 +60,8 @@ pub struct MachineConfig {
     pub marks: Option<PathBuf>,
     /// What is left to the process once the guest runs.
     pub confinement: Confinement,
+    /// Whether somebody may change tmem while the guest runs. What that needs is there from the start.
+    pub controlled: bool,
 }
 
 impl MachineConfig {
@@ -133,7 +137,8 @@ impl Devices {
         for (letter, options) in ('a'..).zip(&config.disks) {
             disks.push(Arc::new(Blk::open(&format!("vd{letter}"), options)?));
         }
-        let tmem = config.tmem.as_ref().map(TmemService::open).transpose()?;
+        let open = |tmem| TmemService::open(tmem, config.controlled);
+        let tmem = config.tmem.as_ref().map(open).transpose()?;
         Ok(Devices { disks, tmem })
     }
 
@@ -235,6 +240,8 @@ pub fn run(
         port(layout::I8042_PORT, 1),
         Arc::new(I8042::new(exit.clone())),
     );
+    // While that may be opened.
+    host_memory::open();
     let count = Counting {
         vm: vm.clone(),
         disks: devices.disks.clone(),

@@ -64,17 +64,20 @@ pub(crate) fn run(size: u64) -> Option<(Arc<Machine>, JoinHandle<Exit>)> {
         marks: None,
         // The tests' process is not to be confined for good.
         confinement: crate::confine::Confinement::Off,
+        controlled: true,
     };
     let (sender, machines) = mpsc::channel();
     let running = thread::spawn(move || {
-        let _kernel = kernel;
         let open = || KvmHypervisor::open().map(|kvm| Box::new(kvm) as Box<dyn Hypervisor>);
         let started = |machine: &Arc<Machine>| {
             sender.send(machine.clone()).expect("somebody listens");
         };
         machine::run(&config, open, started).expect("it is started")
     });
-    Some((machines.recv().expect("a machine"), running))
+    // Its file goes here: that thread may be confined.
+    let machine = machines.recv().expect("a machine");
+    drop(kernel);
+    Some((machine, running))
 }
 
 #[test]
