@@ -264,8 +264,8 @@ static bool vtmem_cc_write_failed(struct inode *inode)
 
 /*
  * Is the folio what a read from the disk would return? Besides the obvious: direct I/O
- * changes the disk without the folio; and where writeback or invalidating pages failed,
- * they may be newer or older than the disk.
+ * changes the disk without the folio; and where writeback or direct writes failed, it
+ * may be newer or older than the disk.
  */
 static bool vtmem_cc_may_put(struct vtmem_mount *m, struct inode *inode,
 			     struct folio *folio)

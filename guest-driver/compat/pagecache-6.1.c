@@ -318,7 +318,14 @@ static void vtmem_truncate(struct address_space *mapping, loff_t start,
 /*
  * In place of invalidate_inode_pages2_range(); end is inclusive. Process context. A
  * direct write follows or is done, or a client of pNFS wrote to the file's blocks.
- * Where a page could not be removed it may stay, and be older than the disk.
+ *
+ * A page that could not be removed may stay. Before a direct write that has it go
+ * through the page cache. Afterwards nothing needs to be done: such a page is dirty,
+ * since a clean one is removed, unless ext4 cannot let go of it, and then reclaim cannot
+ * either. All of it is written after the direct write, and only then it is clean, and
+ * what the disk has; or it is truncated, or its writeback fails, which have their hooks.
+ * The kernel counts it as a failed write besides (dio_warn_stale_pagecache()), after
+ * which no page of the inode is put.
  */
 static int vtmem_invalidate(struct address_space *mapping, pgoff_t start,
 			    pgoff_t end)
@@ -330,8 +337,6 @@ static int vtmem_invalidate(struct address_space *mapping, pgoff_t start,
 	ret = VTMEM_ORIGINAL(VTMEM_HOOK_INVALIDATE,
 			     int (*)(struct address_space *, pgoff_t,
 				     pgoff_t))(mapping, start, end);
-	if (ret && !vtmem_left_out("invalidate-failed"))
-		vtmem_cc_distrust(inode);
 	if (!vtmem_left_out("invalidate") && !vtmem_left_out("direct"))
 		vtmem_cc_flush_pages(inode, start,
 				     end - start == ULONG_MAX ?

@@ -29,6 +29,18 @@ pub const CASES: &[Case] = &[
         alone: false,
         run: || found_missing("truncate"),
     },
+    Case {
+        name: "torture::failed_direct_writes_must_not_be_kept",
+        needs_guests: true,
+        alone: false,
+        run: || found_missing("direct-error"),
+    },
+    Case {
+        name: "torture::direct_writes_under_way_must_not_be_kept",
+        needs_guests: true,
+        alone: false,
+        run: || found_missing("direct-count"),
+    },
 ];
 
 fn no_wrong_byte(fs: &str) {

@@ -3,9 +3,11 @@
 //! the files hold. What goes wrong is done again with fewer and fewer operations.
 
 mod contents;
+mod direct_writes;
 mod failing_disk;
 mod faults;
 mod file;
+mod held_disk;
 mod identity;
 mod kernel;
 mod kernel_log;
@@ -133,7 +135,7 @@ impl Shared {
         }
         let volume = self.volume.as_ref();
         let share = volume.is_some_and(Volume::shares_blocks);
-        let journals_data = volume.is_some_and(Volume::journals_data);
+        let journals_data = volume.is_some_and(Volume::is_ext4);
         let done = match operation.kind {
             Kind::Read(access, range) => file.read(access, range, tools),
             Kind::Write(access, range, durable) => file.write(access, range, durable, tools),
@@ -265,10 +267,16 @@ fn run_watched(options: &Options, start: Instant) -> io::Result<Outcome> {
 /// they remount.
 fn probe(options: &Options, start: Instant) -> io::Result<Outcome> {
     let directory = options.directory.with_extension("probe");
+    let volume = options.volume.as_deref().map(Volume::at).transpose()?;
+    let (mut bytes_verified, mut bytes_corrupt) = volume.map_or(Ok(NOTHING_READ), |volume| {
+        direct_writes::run(&volume, options.seed)
+    })?;
     // The first read has the driver make the file system's pool.
     replay(options, &directory, &[])?;
     thread::sleep(SETTLE);
-    let (bytes_verified, mut bytes_corrupt) = failing_disk::run(options.seed)?;
+    let (verified, corrupt) = failing_disk::run(options.seed)?;
+    bytes_verified += verified;
+    bytes_corrupt += corrupt;
     let mut operations = 0;
     for (about, script) in probes::all() {
         operations += script.len() as u64;

@@ -131,7 +131,7 @@ fn image(
     fs: FileSystem,
     mutation: Option<Mutation>,
 ) -> Result<GuestImage, CliError> {
-    let mut modules = vec!["loop".to_owned()];
+    let mut modules = vec!["loop".to_owned(), "nbd".to_owned()];
     if fs == FileSystem::Xfs {
         modules.push("xfs".to_owned());
     }

@@ -19,7 +19,7 @@ const fn on_ext4(name: &'static str) -> Mutation {
 }
 
 /// All of them, by the names in guest-driver/.
-pub const MUTATIONS: [Mutation; 16] = [
+pub const MUTATIONS: [Mutation; 15] = [
     on_ext4("remove"),
     Mutation {
         name: "remove-large",
@@ -28,7 +28,6 @@ pub const MUTATIONS: [Mutation; 16] = [
     on_ext4("batch"),
     on_ext4("truncate"),
     on_ext4("invalidate"),
-    on_ext4("invalidate-failed"),
     on_ext4("direct"),
     on_ext4("direct-error"),
     on_ext4("direct-count"),

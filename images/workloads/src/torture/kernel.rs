@@ -169,6 +169,19 @@ pub fn flush_device(device: &File) -> io::Result<()> {
     checked(unsafe { libc::ioctl(device.as_raw_fd(), BLKFLSBUF, 0) }).map(drop)
 }
 
+/// A request of the network block device: `_IO(0xab, number)`, and a number.
+pub fn network_block_device(device: &File, number: u8, argument: u64) -> io::Result<()> {
+    let request = 0xab00 | libc::c_ulong::from(number);
+    // SAFETY: no request that takes a number has the kernel touch memory of this process.
+    checked(unsafe { libc::ioctl(device.as_raw_fd(), request, argument) }).map(drop)
+}
+
+/// The number of the thread that asks.
+pub fn thread_id() -> i32 {
+    // SAFETY: takes no argument, and cannot fail.
+    unsafe { libc::gettid() }
+}
+
 fn c_string(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_encoded_bytes()).map_err(io::Error::other)
 }

@@ -55,9 +55,36 @@ impl Volume {
         self.fs == "xfs"
     }
 
-    /// Whether data can go through the file system's journal.
-    pub fn journals_data(&self) -> bool {
+    /// Whether it is ext4.
+    pub fn is_ext4(&self) -> bool {
         self.fs == "ext4"
+    }
+
+    /// Does `work`, which is told the device, while the file system is not mounted.
+    ///
+    /// # Errors
+    /// The kernel's, and those of `work`.
+    pub fn while_unmounted<R>(&self, work: impl FnOnce(&Path) -> io::Result<R>) -> io::Result<R> {
+        patiently(|| kernel::unmount(&self.directory))?;
+        let done = work(&self.device);
+        patiently(|| kernel::mount(&self.device, &self.directory, &self.fs, false, false))?;
+        done
+    }
+
+    /// Does `work` while the file system, which another `device` leads to, is mounted at `directory`.
+    ///
+    /// # Errors
+    /// The kernel's, and those of `work`.
+    pub fn while_mounted_by<R>(
+        &self,
+        device: &Path,
+        directory: &Path,
+        work: impl FnOnce() -> io::Result<R>,
+    ) -> io::Result<R> {
+        patiently(|| kernel::mount(device, directory, &self.fs, false, false))?;
+        let done = work();
+        patiently(|| kernel::unmount(directory))?;
+        done
     }
 
     /// Does `operation` to the file system of `files`.
