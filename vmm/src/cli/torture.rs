@@ -20,11 +20,12 @@ const STATUS_FAILED: u8 = 1;
 /// Options of `vtmem torture`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Threads in a guest read and write the same files buffered, mapped, spliced, direct and asynchronous;
-truncate, punch, zero, collapse, insert, exchange or share blocks; replace, rename over, link and unlink
-them; reclaim their pages, migrate them, drop them with or without their inodes; swap to them; freeze and
-remount their file system, and change it on the disk while it is read-only or not mounted. Another thread
-takes memory. The pool is smaller than what the guest drops, so it evicts all the time. Every byte that is
+Threads in a guest read and write the same files buffered, mapped, page by page, spliced, by io_uring,
+direct and asynchronous; truncate, punch, zero, collapse, insert, exchange or share blocks; have data go
+through the journal; replace, rename over, link and unlink them; reclaim their pages, migrate them, drop
+them with or without their inodes; swap to them; freeze and remount their file system, and change it on the
+disk while it is read-only or not mounted; unload the driver and load it again. Another thread takes
+memory. The pool is smaller than what the guest drops, so it evicts all the time. Every byte that is
 read is compared with a model.
 
 When one is wrong, a short list of operations that makes it wrong again is looked for and printed;
