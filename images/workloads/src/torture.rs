@@ -28,8 +28,8 @@ use script::Trace;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use volume::Volume;
@@ -48,8 +48,6 @@ const PRESSURE_FILE: u32 = u32::MAX - 1;
 const PRESSURE: u64 = 300;
 /// No file.
 const NONE: u32 = u32::MAX;
-/// The driver has made a new file system's pool long before this.
-const SETTLE: Duration = Duration::from_millis(500);
 /// Between two looks at the kernel's log.
 const LOG: Duration = Duration::from_millis(200);
 /// How often the run says how far it is.
@@ -86,6 +84,8 @@ struct Shared {
     volume: Option<Volume>,
     /// The kernel injects faults.
     faults: bool,
+    /// Held by who takes much memory, and by who needs that there is enough without swap.
+    memory: Mutex<()>,
     stop: AtomicBool,
     operations: AtomicU64,
     verified: AtomicU64,
@@ -108,6 +108,7 @@ impl Shared {
                 .map_err(about(directory.display()))?,
             volume: options.volume.as_deref().map(Volume::at).transpose()?,
             faults: options.faults,
+            memory: Mutex::default(),
             stop: AtomicBool::new(false),
             operations: AtomicU64::new(0),
             verified: AtomicU64::new(0),
@@ -166,7 +167,10 @@ impl Shared {
             Kind::SwapTo => file.swap_to(journals_data, tools),
             // Faults are aimed at where the driver is now.
             Kind::Reload if self.faults => Ok(NOTHING_READ),
-            Kind::Reload => file.reload(),
+            Kind::Reload => {
+                let _memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+                file.reload()
+            }
             Kind::Freeze => freeze(file),
             Kind::DropCaches => {
                 drop_caches();
@@ -271,9 +275,7 @@ fn probe(options: &Options, start: Instant) -> io::Result<Outcome> {
     let (mut bytes_verified, mut bytes_corrupt) = volume.map_or(Ok(NOTHING_READ), |volume| {
         direct_writes::run(&volume, options.seed)
     })?;
-    // The first read has the driver make the file system's pool.
-    replay(options, &directory, &[])?;
-    thread::sleep(SETTLE);
+    options.volume.as_deref().map_or(Ok(()), volume::kept)?;
     let (verified, corrupt) = failing_disk::run(options.seed)?;
     bytes_verified += verified;
     bytes_corrupt += corrupt;
@@ -406,6 +408,7 @@ impl Shared {
         let mut tools = Tools::new()?;
         while self.going_on() {
             round = round.wrapping_add(1);
+            let turn = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
             let mut memory = Mapping::anonymous(pages)?;
             for index in 0..pages {
                 fill_page(round, PRESSURE_FILE, index as u32, memory.page(index));
@@ -418,6 +421,7 @@ impl Shared {
             }
             self.note(((pages * PAGE_SIZE) as u64, corrupt));
             drop(memory);
+            drop(turn);
             if let Some(ballast) = self.files.get(FILES as usize) {
                 self.note(ballast.read_all(&mut tools)?);
             }

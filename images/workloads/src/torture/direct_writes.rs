@@ -4,7 +4,7 @@
 use super::file::{NOTHING_READ, Verdict};
 use super::held_disk::{self, End, HeldDisk, MARK, Writes, until};
 use super::kernel;
-use super::volume::Volume;
+use super::volume::{self, Volume};
 use crate::context::about;
 use crate::mapping::Mapping;
 use std::fs::{self, File, OpenOptions};
@@ -13,7 +13,6 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 use vtmem_workloads::content::{PAGE_SIZE, differing_bytes, fill_page};
 
 const MOUNTED: &str = "/tmp/held-disk";
@@ -23,8 +22,6 @@ const FILES: &str = "torture.direct";
 const PAGES: usize = 4;
 /// Their number among the files whose content is generated.
 const FILE: u32 = u32::MAX - 5;
-/// The driver has made a new file system's pool long before this.
-const SETTLE: Duration = Duration::from_millis(500);
 /// How often pages are reclaimed that do not go.
 const TRIES: u32 = 10;
 /// So begins the first block of a transaction in the journal of ext4.
@@ -53,11 +50,7 @@ pub fn run(volume: &Volume, seed: u64) -> io::Result<Verdict> {
 fn probe(disk: &HeldDisk, is_ext4: bool, seed: u64) -> io::Result<Verdict> {
     fs::create_dir_all(Path::new(MOUNTED).join(FILES))?;
     let probe = |name| Probe::new(disk, seed, name);
-    // The first read of a file system has the driver make its pool.
-    let first = probe("first")?;
-    first.write_old()?;
-    first.read_all()?;
-    thread::sleep(SETTLE);
+    volume::kept(Path::new(MOUNTED))?;
     let mut verdicts = vec![
         ("a direct write that failed", probe("failed")?.failed()?),
         (

@@ -4,15 +4,13 @@
 
 use super::file::{NOTHING_READ, Verdict};
 use super::kernel;
-use super::reload;
+use super::{reload, volume};
 use crate::context::{about, command, drop_caches};
 use crate::mapping::Mapping;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 use vtmem_workloads::content::{PAGE_SIZE, differing_bytes, fill_page};
 
 const LOOP: &str = "/dev/loop0";
@@ -26,8 +24,6 @@ const FILE: u32 = u32::MAX - 3;
 const UNMOUNTED_FILE: u32 = u32::MAX - 4;
 /// How often the disk changes while it is not mounted.
 const MOUNTS: u32 = 2;
-/// The driver has made a new file system's pool long before this.
-const SETTLE: Duration = Duration::from_millis(500);
 
 /// Runs where the kernel has loop devices.
 pub fn run(seed: u64) -> io::Result<Verdict> {
@@ -67,9 +63,8 @@ fn change_unmounted(seed: u64) -> io::Result<Verdict> {
     let (mut verified, mut corrupt) = NOTHING_READ;
     for version in 0..MOUNTS {
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        // The first read of a file system has the driver make its pool.
         file.read_exact_at(&mut page, 0)?;
-        thread::sleep(SETTLE);
+        volume::kept(Path::new(MOUNTED))?;
         Mapping::of_file(&file, 0, 1)?.reclaim();
         drop(file);
         command("umount", &[MOUNTED])?;
@@ -102,9 +97,9 @@ fn compare(seed: u64) -> io::Result<Verdict> {
     file.sync_all()?;
     kernel::forget(&file)?;
     file.read_exact_at(&mut page, 0)?;
-    thread::sleep(SETTLE);
+    volume::kept(Path::new(MOUNTED))?;
     let (mut verified, mut corrupt) = change(seed, &file)?;
-    thread::sleep(SETTLE);
+    volume::kept(Path::new(MOUNTED))?;
 
     let mut filler = fs::File::create(Path::new(ROOM).join("filler"))?;
     while filler.write_all(&[1; PAGE_SIZE]).is_ok() {}
@@ -117,10 +112,7 @@ fn compare(seed: u64) -> io::Result<Verdict> {
     }
     // The driver has to see it whether it was there when the disk failed or not.
     reload::run()?;
-    let other = fs::File::open(Path::new(MOUNTED).join("moving"))?;
-    kernel::forget(&other)?;
-    other.read_exact_at(&mut page, 0)?;
-    thread::sleep(SETTLE);
+    volume::kept(Path::new(MOUNTED))?;
     Mapping::of_file(&file, 0, PAGES)?.reclaim();
 
     let resident = Mapping::of_file(&file, 0, PAGES)?.resident()?;

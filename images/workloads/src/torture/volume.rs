@@ -216,13 +216,22 @@ impl Volume {
                 file.check(Access::Buffered, page, state, &found[..length]),
             )
         };
-        // The driver has given the file system up, as it should. Not there without the driver.
-        if Path::new(MOUNTS).exists() {
-            let line = format!("+{}\n", self.directory.display());
-            patiently(|| fs::write(MOUNTS, &line))?;
-        }
+        // The driver has given the file system up, as it should.
+        kept(&self.directory)?;
         Ok(verdict)
     }
+}
+
+/// Has the driver, if it is there, keep pages of the file system at `directory`, and waits until it does.
+///
+/// # Errors
+/// It does not.
+pub fn kept(directory: &Path) -> io::Result<()> {
+    if !Path::new(MOUNTS).exists() {
+        return Ok(());
+    }
+    let line = format!("+{}\n", directory.display());
+    patiently(|| fs::write(MOUNTS, &line))
 }
 
 /// A file whose last request ended a moment ago may still be open for that long, and there may be no memory for a moment.
