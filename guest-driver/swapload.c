@@ -15,9 +15,18 @@
 
 #include "swap.h"
 
+/*
+ * Reads that a plug collects at most: what one chain takes. Each holds a locked page that
+ * reclaim cannot have, while the reader goes on to allocate the next one. Without a bound,
+ * MADV_WILLNEED of more than memory has the OOM killer strike with swap free. The block
+ * layer bounds its own plugs for the same reason.
+ */
+#define VTMEM_PLUG_MAX		VTMEM_BATCH_OPS
+
 struct vtmem_plug {
 	struct blk_plug_cb cb;
 	struct bio_list bios;
+	unsigned int nr;	/* of bios */
 };
 
 /* Loads against vtmem_swap_exit(): a plugged bio does not keep the disk busy. */
@@ -165,6 +174,7 @@ static void vtmem_swap_unplug(struct blk_plug_cb *cb, bool from_schedule)
 /* One page. Process context. */
 void vtmem_swap_load(struct vtmem_swap *sw, struct bio *bio)
 {
+	struct vtmem_plug *plug;
 	struct blk_plug_cb *cb;
 	struct bio_list bios;
 
@@ -184,12 +194,20 @@ void vtmem_swap_load(struct vtmem_swap *sw, struct bio *bio)
 	if (vtmem_swap_ahead_load(sw, bio))
 		return;
 	cb = blk_check_plugged(vtmem_swap_unplug, sw, sizeof(struct vtmem_plug));
-	if (cb) {
-		bio_list_add(&container_of(cb, struct vtmem_plug, cb)->bios, bio);
+	if (!cb) {
+		bio_list_init(&bios);
+		bio_list_add(&bios, bio);
+		vtmem_swap_load_list(sw, &bios);
 		return;
 	}
-	bio_list_init(&bios);
-	bio_list_add(&bios, bio);
+	plug = container_of(cb, struct vtmem_plug, cb);
+	bio_list_add(&plug->bios, bio);
+	if (++plug->nr < VTMEM_PLUG_MAX)
+		return;
+	/* The plug is the task's own, but a wait for the device may flush it meanwhile. */
+	bios = plug->bios;
+	bio_list_init(&plug->bios);
+	plug->nr = 0;
 	vtmem_swap_load_list(sw, &bios);
 }
 

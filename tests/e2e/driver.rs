@@ -22,6 +22,12 @@ pub const CASES: &[Case] = &[
         alone: false,
         run: reboot_with_pages,
     },
+    Case {
+        name: "driver::bulk_swap_in_kills_nobody",
+        needs_guests: true,
+        alone: false,
+        run: bulk_swap_in,
+    },
 ];
 
 const MIB: u64 = 1 << 20;
@@ -118,4 +124,29 @@ fn reboot_with_pages() {
             tools()
         ));
     assert_eq!(run.status(), Some(3), "{}", run.console());
+}
+
+/// Three quarters of the guest's memory go out to swap and are asked for again at once, nine times.
+fn bulk_swap_in() {
+    let run = Guest::new("200M", 2)
+        .empty_disk(700 * MIB, "none")
+        .cmdline("vtmem.swap=/dev/vda")
+        .tmem("700M", "")
+        .run(&format!(
+            "{}\
+             for seed in 1 2 3; do\n\
+             vtmem-work swap-in --mem {} --rounds 3 --seed $seed || exit 1\n\
+             done\n\
+             echo hits=$(counter hits)\n\
+             ! dmesg | grep -iE 'oom-kill|out of memory' || exit 2\n\
+             no_complaints || exit 3\n",
+            tools(),
+            150 * MIB
+        ));
+    run.succeeded();
+    assert!(
+        run.number("hits") > 100_000,
+        "swap hardly came from the host:\n{}",
+        run.console()
+    );
 }

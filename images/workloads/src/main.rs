@@ -2,6 +2,7 @@
 //!
 //! `vtmem-work run --workloads reread,scan,swap,source,sequential --seed 1 --mem BYTES --data /data`
 //! `vtmem-work torture --seconds 60 --threads 8 --seed 1 --mem BYTES --dir /data/torture`
+//! `vtmem-work swap-in --mem BYTES --rounds 3`: memory goes out to swap and is asked for again in bulk
 //! `vtmem-work mark --number 1`: has the VMM note its counters
 //! `vtmem-work write --count 100 --seed 1 --dir /data/files`, then `vtmem-work check` with the same options
 
@@ -14,6 +15,7 @@ mod scan;
 mod sequential;
 mod source_search;
 mod swap;
+mod swap_in;
 mod torture;
 
 use args::Args;
@@ -30,6 +32,7 @@ const DEFAULT_MEM: u64 = 96 << 20;
 
 const USAGE: &str = "usage: vtmem-work run [--workloads reread,scan,swap,source,sequential] [--seed N] [--mem BYTES] [--data DIR]
        vtmem-work torture [--seconds N] [--threads N] [--seed N] [--mem BYTES] [--dir DIR] [--volume DIR] [--script FILE] [--faults true]
+       vtmem-work swap-in [--rounds N] [--seed N] [--mem BYTES]
        vtmem-work mark [--number N]
        vtmem-work write|check [--count N] [--seed N] [--dir DIR]";
 
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let result = match command.as_deref() {
         Some("run") => Args::parse(arguments).and_then(run),
         Some("torture") => Args::parse(arguments).and_then(torture),
+        Some("swap-in") => Args::parse(arguments).and_then(swap_in),
         Some("mark") => Args::parse(arguments).and_then(mark),
         Some(name @ ("write" | "check")) => {
             Args::parse(arguments).and_then(|args| on_files(name, args))
@@ -103,6 +107,21 @@ fn torture(mut args: Args) -> Result<ExitCode, String> {
     };
     args.finish()?;
     let all_right = report("torture", torture::run(&options).map(Finished::from));
+    Ok(if all_right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn swap_in(mut args: Args) -> Result<ExitCode, String> {
+    let options = swap_in::Options {
+        seed: args.take("seed", 1)?,
+        bytes: args.take("mem", DEFAULT_MEM)?,
+        rounds: args.take("rounds", 3)?,
+    };
+    args.finish()?;
+    let all_right = report("swap-in", swap_in::run(&options).map(Finished::from));
     Ok(if all_right {
         ExitCode::SUCCESS
     } else {

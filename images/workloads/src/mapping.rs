@@ -123,6 +123,24 @@ impl Mapping {
         self.advise(libc::MADV_PAGEOUT);
     }
 
+    /// Has the kernel read what is swapped out, all of it at once.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn bring_back(&self) -> io::Result<()> {
+        // SAFETY: the range is this mapping, and the advice changes no content.
+        match unsafe {
+            libc::madvise(
+                self.start.as_ptr().cast(),
+                self.length(),
+                libc::MADV_WILLNEED,
+            )
+        } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Which pages are in memory.
     ///
     /// # Errors
