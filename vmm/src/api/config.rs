@@ -52,6 +52,9 @@ impl VmConfig {
                 return Err(format!("two disks have the id {:?}", disk.id.as_str()));
             }
         }
+        if let Some(tmem) = &config.tmem {
+            tmem.check().map_err(|error| format!("tmem: {error}"))?;
+        }
         Ok(config)
     }
 }

@@ -73,6 +73,8 @@ fn values_out_of_bounds_are_refused() {
         "[machine]\ncpus = 0",
         "[machine]\nmemory = \"15M\"",
         "[tmem]\ncompression = true",
+        "[tmem]\nsize = 5\n[tmem.share]\nminimum = 4\nmaximum = 3",
+        "[tmem]\nsize = 5\n[tmem.governor]\nminimum = 6",
         "[[disks]]\nid = \"A b\"\npath = \"x\"",
         "[[disks]]\nid = \"a\"\npath = \"x\"\n[[disks]]\nid = \"a\"\npath = \"y\"",
     ] {

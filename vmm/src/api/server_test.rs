@@ -147,6 +147,14 @@ fn a_machine_is_configured_and_started() {
     put("/tmem", json!({"size": "1G"}));
     let (status, _, tmem) = request(&served.path, "PATCH", "/tmem", r#"{"size": 4096}"#);
     assert_eq!((status, &tmem["settings"]["size"]), (200, &json!(4096)));
+    // What contradicts itself, or what is there, changes nothing.
+    let itself = r#"{"size": "1G", "share": {"minimum": "2M", "maximum": "1M"}}"#;
+    refused(request(&served.path, "PUT", "/tmem", itself), 409);
+    let size = r#"{"governor": {"minimum": 8192}}"#;
+    refused(request(&served.path, "PATCH", "/tmem", size), 409);
+    let (_, _, tmem) = request(&served.path, "GET", "/tmem", "");
+    assert_eq!(tmem["settings"]["size"], json!(4096));
+    assert!(tmem["settings"].get("governor").is_none(), "{tmem}");
     let (_, _, vm) = request(&served.path, "GET", "/vm", "");
     assert_eq!(vm["state"], "waiting");
     assert_eq!(vm["config"]["machine"]["memory"], 512 << 20);

@@ -108,7 +108,7 @@ pub struct ShareSettings {
     #[schema(value_type = u64, minimum = 1, maximum = 4294967295_i64)]
     #[serde(deserialize_with = "weight")]
     pub weight: u32,
-    /// Other guests cannot push this one below.
+    /// Other guests cannot push this one below; at most the maximum, and the pool's size.
     #[schema(inline)]
     pub minimum: Bytes,
     /// This guest may have at most this. Without: the whole pool.
@@ -147,7 +147,7 @@ impl From<ShareSettings> for Share {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GovernorSettings {
-    /// The pool is not made smaller than this, or its size if that is less.
+    /// The pool is not made smaller than this; at most its size.
     #[schema(inline)]
     pub minimum: Bytes,
     /// Memory of the host, or the cgroup, that is left to others.
@@ -236,6 +236,39 @@ impl TmemSettings {
             share: ShareSettings::default(),
             governor: None,
             spill: None,
+        }
+    }
+
+    /// Whether all of it can be meant at once.
+    ///
+    /// # Errors
+    /// Two of the values contradict each other; names both.
+    pub fn check(&self) -> Result<(), String> {
+        let size = self.size.0;
+        let Bytes(minimum) = self.share.minimum;
+        if let Some(Bytes(maximum)) = self.share.maximum
+            && minimum > maximum
+        {
+            return Err(format!(
+                "share: the minimum of {minimum} bytes is above the maximum of {maximum}; give a smaller minimum, or a larger \
+                 maximum"
+            ));
+        }
+        if minimum > size {
+            return Err(format!(
+                "share: the minimum of {minimum} bytes is above the pool's size of {size}; give a smaller minimum, or a larger \
+                 size"
+            ));
+        }
+        match self.governor {
+            Some(GovernorSettings {
+                minimum: Bytes(minimum),
+                ..
+            }) if minimum > size => Err(format!(
+                "governor: the minimum of {minimum} bytes is above the pool's size of {size}; give a smaller minimum, or a \
+                 larger size"
+            )),
+            _ => Ok(()),
         }
     }
 

@@ -60,3 +60,44 @@ fn wrong_values_are_refused() {
         );
     }
 }
+
+#[test]
+fn values_that_contradict_each_other_are_named() {
+    for (settings, values) in [
+        (
+            r#"{"size": 9, "share": {"minimum": 7, "maximum": 5}}"#,
+            ["7", "5"],
+        ),
+        (r#"{"size": 9, "share": {"minimum": 11}}"#, ["11", "9"]),
+        (r#"{"size": 9, "governor": {"minimum": 10}}"#, ["10", "9"]),
+    ] {
+        let settings: TmemSettings = serde_json::from_str(settings).expect("well-formed");
+        let error = settings.check().expect_err("contradictory");
+        for value in values {
+            assert!(error.contains(&format!(" {value}")), "{error}");
+        }
+    }
+    for settings in [
+        r#"{"size": 0}"#,
+        r#"{"size": 9, "share": {"minimum": 9, "maximum": 9}, "governor": {"minimum": 9}}"#,
+        r#"{"size": 9, "share": {"maximum": 100}}"#,
+    ] {
+        let settings: TmemSettings = serde_json::from_str(settings).expect("well-formed");
+        assert_eq!(settings.check(), Ok(()));
+    }
+}
+
+#[test]
+fn a_size_below_the_governors_minimum_is_no_patch() {
+    let governed = patched(
+        &TmemSettings::new(1 << 30),
+        r#"{"governor": {"minimum": "512M"}}"#,
+    );
+    assert_eq!(governed.check(), Ok(()));
+    assert!(patched(&governed, r#"{"size": "256M"}"#).check().is_err());
+    let both = patched(
+        &governed,
+        r#"{"size": "256M", "governor": {"minimum": "64M"}}"#,
+    );
+    assert_eq!(both.check(), Ok(()));
+}

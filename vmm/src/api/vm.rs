@@ -146,13 +146,14 @@ impl Vm {
     /// Changes tmem: of a machine that waits, its configuration; of one that runs, itself.
     ///
     /// # Errors
-    /// There is no tmem, or no thread for what is to change.
+    /// There is no tmem, the values contradict each other, or there is no thread for what is to change.
     pub fn change_tmem(&self, patch: &TmemPatch) -> Result<(), Problem> {
         let mut inner = self.lock();
         let Some(settings) = &inner.config.tmem else {
             return Err(no_tmem());
         };
         let settings = settings.patched(patch);
+        settings.check().map_err(Problem::conflict)?;
         // Under the lock: what was asked for last holds.
         if let Stage::Here(machine) = &inner.stage {
             let service = machine.tmem().ok_or_else(no_tmem)?;

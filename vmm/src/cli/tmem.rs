@@ -67,10 +67,12 @@ impl FromStr for TmemConfig {
         let size = fields.parse("size", parse::bytes)?;
         let size = size.ok_or("give size=SIZE, such as size=512M")?;
         let minimum = fields.parse("min", parse::bytes)?;
-        if minimum.is_some_and(|minimum| minimum > size) {
-            return Err(
-                "min is the size's at most; give a smaller min=, or a larger size=".to_owned(),
-            );
+        if let Some(minimum) = minimum
+            && minimum > size
+        {
+            return Err(format!(
+                "min is the size's at most, and {minimum} bytes are more than {size}; give a smaller min=, or a larger size="
+            ));
         }
         let mut config = TmemConfig {
             size,
@@ -137,7 +139,9 @@ fn parse_admission(text: &str) -> Result<Admission, String> {
 
 /// Parses the value of `--tmem-settings`.
 pub fn parse_settings(text: &str) -> Result<TmemSettings, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    let settings: TmemSettings = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    settings.check()?;
+    Ok(settings)
 }
 
 /// Parses the value of `--tmem-fault`.

@@ -71,7 +71,10 @@ fn what_is_wrong_is_named() {
         ("size=", "not a size"),
         ("poll=1us", "give size="),
         ("size=1M,size=2M", "'size' is given twice"),
-        ("size=1M,min=2M", "min is the size's at most"),
+        (
+            "size=1M,min=2M",
+            "min is the size's at most, and 2097152 bytes are more than 1048576",
+        ),
         ("size=1M,min=x", "not a size"),
         ("size=1M,poll=1", "not a time"),
         ("size=1M,poll=11ms", "10ms at most"),
@@ -86,6 +89,17 @@ fn what_is_wrong_is_named() {
         let message = said.parse::<TmemConfig>().expect_err(said);
         assert!(message.contains(expected), "{said}: {message}");
     }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    assert!(parse_settings(r#"{"size": "1M", "share": {"minimum": "1M"}}"#).is_ok());
+    let error = parse_settings(r#"{"size": "1M", "share": {"minimum": "2M"}}"#);
+    let error = error.expect_err("more than there is");
+    assert!(
+        error.contains("2097152") && error.contains("1048576"),
+        "{error}"
+    );
 }
 
 #[test]
