@@ -8,5 +8,8 @@ pub const SCRIPT_PREFIX: &str = "vtmem-script: ";
 pub const COMPLAINT_PREFIX: &str = "vtmem-complaint: ";
 /// What begins the lines that the kernel logged after such a line.
 pub const LOG_PREFIX: &str = "vtmem-log: ";
+/// What begins a line with a counter of the driver, `NAME:NUMBER`. It counts from when the driver was loaded; what several
+/// lines say of a name adds up.
+pub const COUNTER_PREFIX: &str = "vtmem-counter: ";
 /// What begins a line that says how many faults of one kind were injected: the kind and their number follow.
 pub const FAULTS_PREFIX: &str = "vtmem-faults: ";

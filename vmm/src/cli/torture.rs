@@ -31,7 +31,8 @@ read is compared with a model.
 When one is wrong, a short list of operations that makes it wrong again is looked for and printed;
 --script FILE does what such a list says.
 
-Exit status: 0 if no byte was wrong and the guest's kernel had nothing to complain of; 1 if not, or with
+Exit status: 0 if no byte was wrong, the guest's kernel had nothing to complain of, and pages came from
+the host (one in 20 operations at least); 1 if not, or with
 --mutate if nothing was found; 2 if nothing could be started; 128+N when stopped by signal N.
 
 Examples:
@@ -76,6 +77,10 @@ pub struct TortureArgs {
     /// with fault injection, as --debug-kernel has.
     #[arg(long, conflicts_with_all = ["mutate", "script"])]
     faults: bool,
+    /// Pass although hardly any page came from the host: without this, fewer hits than one in 20 operations are a failure.
+    /// With --script they never are.
+    #[arg(long)]
+    few_hits: bool,
     #[command(flatten)]
     source: ImageSource,
 }
@@ -113,7 +118,7 @@ pub fn execute(args: TortureArgs) -> Result<ExitCode, CliError> {
     }
     let stop = Stop::install()?;
     let passed = match args.mutate.as_deref() {
-        None => clean(&settings, &source, &stop)?,
+        None => clean(&settings, args.few_hits, &source, &stop)?,
         Some("all") => mutate(&MUTATIONS, &settings, &source, &stop)?,
         Some(name) => {
             let mutation = mutations::find(name).into_iter().collect::<Vec<_>>();
@@ -147,11 +152,22 @@ fn image(
     Ok(image)
 }
 
-fn clean(settings: &Settings, source: &Options, stop: &Stop) -> Result<bool, CliError> {
+fn clean(
+    settings: &Settings,
+    few_hits: bool,
+    source: &Options,
+    stop: &Stop,
+) -> Result<bool, CliError> {
     let image = image(source, settings.fs, None)?;
     let report = torture::run(settings, &image, stop, say)?;
     tell(settings, &report);
-    Ok(report.is_clean() && (!settings.faults || report.had_faults()))
+    let hit = few_hits || settings.script.is_some() || report.had_hits();
+    if !hit && report.outcome.is_some() {
+        println!(
+            "failed: too few hits for this to say anything of tmem; was the driver there? (--few-hits: pass all the same)"
+        );
+    }
+    Ok(hit && report.is_clean() && (!settings.faults || report.had_faults()))
 }
 
 /// One guest for each mutation, and a table.
@@ -215,6 +231,10 @@ fn say(progress: &Progress) {
 
 fn tell(settings: &Settings, report: &Report) {
     if let Some(outcome) = report.outcome {
+        let counters = report.counters.iter();
+        let counters: Vec<_> = counters
+            .map(|(name, count)| format!("{name}:{count}"))
+            .collect();
         println!(
             "{} operations on {}, {} MiB compared, {} bytes wrong, {} complaints of the kernel (seed {}; {})",
             outcome.operations,
@@ -223,7 +243,7 @@ fn tell(settings: &Settings, report: &Report) {
             outcome.bytes_corrupt,
             report.complaints.len(),
             settings.seed,
-            report.counters.join(", ")
+            counters.join(", ")
         );
     }
     report

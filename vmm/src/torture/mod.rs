@@ -12,6 +12,7 @@ use std::thread;
 
 use clap::ValueEnum;
 use vtmem_images::GuestImage;
+use vtmem_workloads::torture_lines::COUNTER_PREFIX;
 
 use crate::accel::Accel;
 use crate::compare::stop::Stop;
@@ -74,11 +75,7 @@ impl Settings {
              status=$?\n\
              grep . /sys/kernel/debug/virtio_tmem/puts /sys/kernel/debug/virtio_tmem/hits | sed 's/^.*virtio_tmem./{}/'\n\
              exit $status\n",
-            self.seconds,
-            self.seed,
-            self.mem,
-            self.faults,
-            report::COUNTER_PREFIX,
+            self.seconds, self.seed, self.mem, self.faults, COUNTER_PREFIX,
         )
     }
 

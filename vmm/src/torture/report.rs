@@ -1,15 +1,15 @@
 //! What a tortured guest says on its console, and what that means.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::Deserialize;
 use vtmem_workloads::torture_lines::{
-    COMPLAINT_PREFIX, FAULTS_PREFIX, LOG_PREFIX, PROGRESS_PREFIX, SCRIPT_PREFIX,
+    COMPLAINT_PREFIX, COUNTER_PREFIX, FAULTS_PREFIX, LOG_PREFIX, PROGRESS_PREFIX, SCRIPT_PREFIX,
 };
 use vtmem_workloads::workload::{FAILURE_PREFIX, RESULT_PREFIX};
 
-/// What begins a line with a counter of the driver.
-pub const COUNTER_PREFIX: &str = "vtmem-counter: ";
+/// In so many operations there has to be a hit, or the run shows nothing of tmem.
+const OPERATIONS_PER_HIT: u64 = 20;
 /// The last lines of a console, for whoever looks for the reason.
 const TAIL: usize = 60;
 /// Lines kept of what the kernel said of its complaints: the first ones tell most.
@@ -56,8 +56,8 @@ pub struct Report {
     pub faults: Vec<(String, u64)>,
     /// What the exerciser said of wrong pages.
     pub wrong: Vec<String>,
-    /// The driver's counters.
-    pub counters: Vec<String>,
+    /// The driver's counters, over all times that it was loaded.
+    pub counters: BTreeMap<String, u64>,
     /// Why the guest did not come to its end.
     pub failure: Option<String>,
     tail: VecDeque<String>,
@@ -94,7 +94,11 @@ impl Report {
             let kind = kind.and_then(|(kind, count)| Some((kind.to_owned(), count.parse().ok()?)));
             self.faults.extend(kind);
         } else if let Some(text) = after(COUNTER_PREFIX) {
-            self.counters.push(text);
+            if let Some((name, count)) = text.split_once(':')
+                && let Ok(count) = count.parse::<u64>()
+            {
+                *self.counters.entry(name.to_owned()).or_default() += count;
+            }
         } else if let Some(text) = after(FAILURE_PREFIX) {
             self.failure = Some(text);
         } else if let Some(text) = after(RESULT_PREFIX) {
@@ -127,6 +131,13 @@ impl Report {
             && self
                 .outcome
                 .is_some_and(|o| o.bytes_corrupt == 0 && o.bytes_verified > 0)
+    }
+
+    /// Pages came from the host, at least one in 20 operations: a run without tmem shows nothing of it.
+    pub fn had_hits(&self) -> bool {
+        let hits = self.counters.get("hits").copied().unwrap_or(0);
+        self.outcome
+            .is_some_and(|o| hits > 0 && hits.saturating_mul(OPERATIONS_PER_HIT) >= o.operations)
     }
 
     /// Faults were injected, of every kind: a run without one of them shows nothing.

@@ -86,3 +86,23 @@ fn a_kind_of_fault_that_never_came_is_told_from_one_that_did() {
     ];
     assert!(!report(&one).had_faults());
 }
+
+#[test]
+fn counters_add_up_over_loads_and_too_few_hits_are_told() {
+    let several = report(&[
+        "vtmem-counter: puts:10",
+        "vtmem-counter: hits:3",
+        "x vtmem-counter: hits:4",
+        "vtmem-counter: hits:many",
+        RIGHT,
+    ]);
+    assert_eq!(several.counters["puts"], 10);
+    assert_eq!(several.counters["hits"], 7);
+    assert!(several.had_hits());
+    // The driver was not there, did nothing, or next to nothing.
+    assert!(!report(&[RIGHT]).had_hits());
+    assert!(!report(&["vtmem-counter: hits:0", RIGHT]).had_hits());
+    let many = RIGHT.replace("\"operations\":5", "\"operations\":61");
+    assert!(!report(&["vtmem-counter: hits:3", &many]).had_hits());
+    assert!(report(&["vtmem-counter: hits:4", &many]).had_hits());
+}

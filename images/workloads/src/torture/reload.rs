@@ -8,12 +8,16 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
+use vtmem_workloads::torture_lines::COUNTER_PREFIX;
 
 const NAME: &str = "virtio_tmem";
 const MODULE: &str = "/modules/virtio_tmem.ko";
 const PARAMETERS: &str = "/sys/module/virtio_tmem/parameters";
 /// The driver's swap disk, which must not be in use when it goes.
 const SWAP: &str = "/dev/vtmemswap0";
+/// What the driver counts since it was loaded, and of that what says whether it was at work.
+const COUNTERS: &str = "/sys/kernel/debug/virtio_tmem";
+const TOLD: [&str; 2] = ["puts", "hits"];
 const SWAPS: &str = "/proc/swaps";
 /// Loading it takes memory in large pieces, which may be short for a moment.
 const TRIES: u32 = 100;
@@ -42,7 +46,11 @@ pub fn run() -> io::Result<Verdict> {
         .into_iter()
         .chain(load.iter().map(String::as_str))
         .collect();
+    let counted = TOLD.map(|name| fs::read_to_string(format!("{COUNTERS}/{name}")));
     if command("rmmod", &[NAME]).is_ok() {
+        for (name, count) in TOLD.iter().zip(counted) {
+            println!("{COUNTER_PREFIX}{name}:{}", count?.trim());
+        }
         patiently(|| command("insmod", &load))?;
         if swaps {
             patiently(|| command("mkswap", &[SWAP]))?;
