@@ -1,6 +1,6 @@
 //! Where guests run, and by which clock.
 
-use std::fs;
+use std::{fs, io};
 
 use clap::ValueEnum;
 
@@ -32,38 +32,74 @@ impl Accel {
         if self != Accel::Auto {
             return self;
         }
-        if virtualizes(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()) {
-            eprintln!("vtmem: this processor virtualizes: running on its KVM (--accel kvm)");
-            Accel::Kvm
-        } else {
-            eprintln!(
-                "vtmem: this processor does not virtualize: running in the lab (--accel lab)"
-            );
-            Accel::Lab
-        }
+        let (accel, why) = match virtualizes() {
+            Ok(true) => (
+                Accel::Kvm,
+                "this processor virtualizes: running on its KVM (--accel kvm)".to_owned(),
+            ),
+            Ok(false) => (
+                Accel::Lab,
+                "this processor does not virtualize: running in the lab (--accel lab)".to_owned(),
+            ),
+            Err(error) => (
+                Accel::Lab,
+                format!(
+                    "{CPUINFO}: {error}: could not find out whether this processor virtualizes, running in the lab; mount \
+                     /proc, or say --accel kvm"
+                ),
+            ),
+        };
+        eprintln!("vtmem: {why}");
+        accel
     }
 }
 
-/// Whether /proc/cpuinfo lists SVM or VMX. An openable /dev/kvm alone says little: KVM without
+/// What tells of the processor.
+pub const CPUINFO: &str = "/proc/cpuinfo";
+
+/// Whether this processor has SVM or VMX. An openable /dev/kvm alone says little: KVM without
 /// either cannot run an unmodified kernel.
-pub fn virtualizes(cpuinfo: &str) -> bool {
-    cpuinfo
+///
+/// # Errors
+/// The kernel's list of the processor's flags cannot be read, as where /proc is not mounted, or has none: nobody knows.
+pub fn virtualizes() -> io::Result<bool> {
+    lists_virtualization(&fs::read_to_string(CPUINFO)?)
+}
+
+fn lists_virtualization(cpuinfo: &str) -> io::Result<bool> {
+    let mut flags = cpuinfo
         .lines()
         .filter(|line| line.starts_with("flags"))
-        .any(|line| {
-            line.split_whitespace()
-                .any(|flag| flag == "svm" || flag == "vmx")
-        })
+        .peekable();
+    if flags.peek().is_none() {
+        return Err(io::Error::other("it lists no flags"));
+    }
+    Ok(flags.any(|line| {
+        line.split_whitespace()
+            .any(|flag| flag == "svm" || flag == "vmx")
+    }))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::virtualizes;
+    use super::lists_virtualization;
 
     #[test]
     fn only_the_processors_flags_count() {
-        assert!(virtualizes("processor : 0\nflags\t\t: fpu svm sse\n"));
-        assert!(virtualizes("flags : vmx\n"));
-        assert!(!virtualizes("flags\t\t: fpu svmx sse\nmodel name : vmx\n"));
+        for (cpuinfo, expected) in [
+            ("processor : 0\nflags\t\t: fpu svm sse\n", true),
+            ("flags : vmx\n", true),
+            ("flags\t\t: fpu svmx sse\nmodel name : vmx\n", false),
+        ] {
+            let found = lists_virtualization(cpuinfo).expect("there are flags");
+            assert_eq!(found, expected, "{cpuinfo}");
+        }
+    }
+
+    #[test]
+    fn without_flags_nobody_knows() {
+        for unknown in ["", "processor : 0\nmodel name : svm\n"] {
+            assert!(lists_virtualization(unknown).is_err(), "{unknown:?}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tmem_device::governor::{Machine, Source as _};
 use vtmem_images::find_program;
 
-use crate::accel::virtualizes;
+use crate::accel::{CPUINFO, virtualizes};
 use crate::hypervisor::kvm::KvmHypervisor;
 use crate::lab::qemu::PROGRAM;
 
@@ -59,22 +59,35 @@ pub fn execute() -> ExitCode {
 }
 
 fn examine() -> Vec<Finding> {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let virtualization = virtualizes(&cpuinfo);
+    let processor = virtualizes();
+    let virtualization = matches!(processor, Ok(true));
     let kvm = KvmHypervisor::open();
     let emulator = find_program(PROGRAM.0);
     let mut findings = vec![];
-    findings.push(if virtualization {
-        finding("processor", Health::Good, "virtualizes (SVM or VMX)")
-    } else {
-        let found = "does not virtualize: guests run in the lab; enable SVM or VMX in the firmware, or \
-                     nested virtualization in the hypervisor above, if there is one";
-        finding("processor", Health::Lacking, found)
+    let unknown = processor.is_err();
+    findings.push(match processor {
+        Ok(true) => finding("processor", Health::Good, "virtualizes (SVM or VMX)"),
+        Ok(false) => {
+            let found = "does not virtualize: guests run in the lab; enable SVM or VMX in the firmware, or \
+                         nested virtualization in the hypervisor above, if there is one";
+            finding("processor", Health::Lacking, found)
+        }
+        Err(error) => {
+            let found = format!(
+                "could not find out whether it virtualizes: {CPUINFO}: {error}; mount /proc, or say --accel kvm"
+            );
+            finding("processor", Health::Lacking, found)
+        }
     });
     findings.push(match &kvm {
         Ok(_) if virtualization => {
             finding("/dev/kvm", Health::Good, "opens, and has what guests need")
         }
+        Ok(_) if unknown => finding(
+            "/dev/kvm",
+            Health::Lacking,
+            "opens; whether it can run unmodified kernels could not be found out (see processor)",
+        ),
         Ok(_) => finding(
             "/dev/kvm",
             Health::Lacking,
@@ -103,7 +116,15 @@ fn examine() -> Vec<Finding> {
         Ok(names) if names.split_whitespace().any(|name| name == "memory") => {
             finding("cgroup", Health::Good, "version 2, with memory")
         }
-        _ => finding(
+        Err(error) => finding(
+            "cgroup",
+            Health::Lacking,
+            format!(
+                "could not find out whether version 2 has memory: /sys/fs/cgroup/cgroup.controllers: {error}; mount it, or boot \
+                 with systemd.unified_cgroup_hierarchy=1; `vtmem compare --accel kvm` bounds guests by it"
+            ),
+        ),
+        Ok(_) => finding(
             "cgroup",
             Health::Lacking,
             "no memory controller of version 2: `vtmem compare --accel kvm` cannot bound guests by it; boot with \
