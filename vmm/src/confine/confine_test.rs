@@ -58,6 +58,17 @@ fn child_process() {
                 unsafe { libc::mmap(null, 4096, protection, flags, -1, 0) };
                 println!("mapped");
             }
+            "truncate" => {
+                let flags = libc::O_RDONLY | libc::O_TRUNC;
+                // SAFETY: the path is a C string that lives on; there is no such file.
+                unsafe { libc::open(c"/nonexistent/vtmem".as_ptr(), flags) };
+                println!("tried");
+            }
+            "kill" => {
+                // SAFETY: takes numbers alone; signal 0 is none.
+                unsafe { libc::syscall(libc::SYS_tgkill, 1, 1, 0) };
+                println!("tried");
+            }
             "open" => println!("open: {}", File::open("/etc/passwd").is_ok()),
             _ => {
                 let mut text = String::new();
@@ -92,6 +103,28 @@ fn a_forbidden_call_ends_the_process_and_says_which() {
             let expected = format!("error: thread {thread} made system call {call}, which");
             assert!(said.contains(&expected), "{said}");
         }
+    }
+}
+
+fn ended_by_its_filter(output: &Output) -> bool {
+    output.status.signal() == Some(libc::SIGSYS)
+}
+
+/// No thread sends a signal to another process, not even one that wakes threads of its own by them.
+#[test]
+fn signals_to_other_processes_are_forbidden() {
+    for (number, thread) in Thread::ALL.iter().enumerate() {
+        let output = child(number, "on", "kill");
+        assert!(ended_by_its_filter(&output), "{thread}: {output:?}");
+    }
+}
+
+#[test]
+fn a_thread_that_reads_files_cannot_empty_them() {
+    let readers = Thread::ALL.iter().enumerate();
+    for (number, thread) in readers.filter(|(_, thread)| !thread.reads().is_empty()) {
+        let output = child(number, "on", "truncate");
+        assert!(ended_by_its_filter(&output), "{thread}: {output:?}");
     }
 }
 
@@ -201,6 +234,7 @@ fn no_list_has_a_way_out() {
                 libc::SYS_ioctl,
                 libc::SYS_openat,
                 libc::SYS_fcntl,
+                libc::SYS_tgkill,
             ];
             assert!(
                 call.rule.is_some()

@@ -174,6 +174,7 @@ impl Thread {
             // Stops the vCPUs, joins all threads, restores the terminal.
             Thread::Main => {
                 calls.push(only(libc::SYS_ioctl, 1, libc::TCSETS));
+                calls.push(signal_own_threads());
                 &[
                     // Empties the file spilled to.
                     libc::SYS_ftruncate,
@@ -182,7 +183,6 @@ impl Thread {
                     // The handler of signals, and the one that ends their thread.
                     libc::SYS_sendto,
                     libc::SYS_shutdown,
-                    libc::SYS_tgkill,
                 ]
             }
             Thread::Signals => &[libc::SYS_poll, libc::SYS_recvfrom, libc::SYS_sendto],
@@ -255,7 +255,8 @@ impl Thread {
                 // Figures of KVM's.
                 calls.push(any(libc::SYS_pread64));
                 // Makes vCPUs leave the guest.
-                &[libc::SYS_getpid, libc::SYS_tgkill]
+                calls.push(signal_own_threads());
+                &[libc::SYS_getpid]
             }
         };
         calls.extend(own.iter().chain(self.refused()).map(|&number| any(number)));
@@ -294,9 +295,14 @@ fn with(number: i64, argument: u8, operator: SeccompCmpOp, value: u64) -> Call {
     }
 }
 
-/// Opening files to read them, and that.
+/// Signals to threads of this process, and to no other one's.
+fn signal_own_threads() -> Call {
+    only(libc::SYS_tgkill, 0, u64::from(std::process::id()))
+}
+
+/// Opening files to read them, and that. A file that is opened for reading alone can be emptied by the same call.
 fn read_files() -> impl Iterator<Item = Call> {
-    let writable = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT) as u64;
+    let writable = (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u64;
     let open = unless(libc::SYS_openat, 2, writable);
     READ_FILES.iter().map(|&number| any(number)).chain([open])
 }
