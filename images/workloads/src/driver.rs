@@ -7,7 +7,7 @@ use std::path::Path;
 pub const DRIVER_PREFIX: &str = "vtmem-driver: ";
 
 /// Where the driver shows its counters, one file each.
-const DIRECTORY: &str = "/sys/kernel/debug/virtio_tmem";
+pub const DIRECTORY: &str = "/sys/kernel/debug/virtio_tmem";
 
 /// The driver's counters since it was loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -87,11 +87,7 @@ fn run(mut args: Args) -> Result<ExitCode, String> {
         }
         all_right &= report(workload.name(), outcome);
     }
-    Ok(if all_right {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(status(all_right))
 }
 
 fn torture(mut args: Args) -> Result<ExitCode, String> {
@@ -107,11 +103,7 @@ fn torture(mut args: Args) -> Result<ExitCode, String> {
     };
     args.finish()?;
     let all_right = report("torture", torture::run(&options).map(Finished::from));
-    Ok(if all_right {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(status(all_right))
 }
 
 fn swap_in(mut args: Args) -> Result<ExitCode, String> {
@@ -122,11 +114,7 @@ fn swap_in(mut args: Args) -> Result<ExitCode, String> {
     };
     args.finish()?;
     let all_right = report("swap-in", swap_in::run(&options).map(Finished::from));
-    Ok(if all_right {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(status(all_right))
 }
 
 fn mark(mut args: Args) -> Result<ExitCode, String> {
@@ -148,11 +136,16 @@ fn on_files(name: &str, mut args: Args) -> Result<ExitCode, String> {
     } else {
         options.check()
     };
-    Ok(if report(name, outcome.map(Finished::from)) {
+    Ok(status(report(name, outcome.map(Finished::from))))
+}
+
+/// What the program ends with.
+fn status(all_right: bool) -> ExitCode {
+    if all_right {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }
 
 /// Prints the lines that say how a workload went; returns whether it went well.

@@ -62,8 +62,16 @@ impl Mapping {
 
     /// Hints change speed only.
     fn advise(&self, advice: i32) {
+        // Without it, only slower.
+        let _ = self.ask(advice);
+    }
+
+    fn ask(&self, advice: i32) -> io::Result<()> {
         // SAFETY: the range is this mapping, and the advices of this file change no content.
-        unsafe { libc::madvise(self.start.as_ptr().cast(), self.length(), advice) };
+        match unsafe { libc::madvise(self.start.as_ptr().cast(), self.length(), advice) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     fn map(pages: usize, flags: i32, fd: i32, offset: i64) -> io::Result<Self> {
@@ -128,17 +136,7 @@ impl Mapping {
     /// # Errors
     /// The kernel's.
     pub fn bring_back(&self) -> io::Result<()> {
-        // SAFETY: the range is this mapping, and the advice changes no content.
-        match unsafe {
-            libc::madvise(
-                self.start.as_ptr().cast(),
-                self.length(),
-                libc::MADV_WILLNEED,
-            )
-        } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        self.ask(libc::MADV_WILLNEED)
     }
 
     /// Which pages are in memory.

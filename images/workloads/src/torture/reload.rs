@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
+use vtmem_workloads::driver::DIRECTORY;
 use vtmem_workloads::torture_lines::COUNTER_PREFIX;
 
 const NAME: &str = "virtio_tmem";
@@ -15,8 +16,7 @@ const MODULE: &str = "/modules/virtio_tmem.ko";
 const PARAMETERS: &str = "/sys/module/virtio_tmem/parameters";
 /// The driver's swap disk, which must not be in use when it goes.
 const SWAP: &str = "/dev/vtmemswap0";
-/// What the driver counts since it was loaded, and of that what says whether it was at work.
-const COUNTERS: &str = "/sys/kernel/debug/virtio_tmem";
+/// Of what the driver counts since it was loaded, what says whether it was at work.
 const TOLD: [&str; 2] = ["puts", "hits"];
 const SWAPS: &str = "/proc/swaps";
 /// Loading it takes memory in large pieces, which may be short for a moment.
@@ -46,7 +46,7 @@ pub fn run() -> io::Result<Verdict> {
         .into_iter()
         .chain(load.iter().map(String::as_str))
         .collect();
-    let counted = TOLD.map(|name| fs::read_to_string(format!("{COUNTERS}/{name}")));
+    let counted = TOLD.map(|name| fs::read_to_string(format!("{DIRECTORY}/{name}")));
     if command("rmmod", &[NAME]).is_ok() {
         for (name, count) in TOLD.iter().zip(counted) {
             println!("{COUNTER_PREFIX}{name}:{}", count?.trim());
