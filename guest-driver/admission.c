@@ -66,8 +66,8 @@ MODULE_PARM_DESC(admission, "Which reclaimed pages are put: always, second-chanc
 
 /*
  * Ghosts: of each page that left without being put, 16 bits of its hash, four in a
- * bucket, the oldest goes. Twice as many as the guest has pages at least, 1/1024 to
- * 1/512 of its memory: a page is recognized that comes back after others of about
+ * bucket, the oldest goes. Twice as many as the guest has pages, 1/1024 of its
+ * memory: a page is recognized that comes back after others of about
  * twice the guest's memory. One that was never here is taken for one by chance 1
  * time in 16384.
  */
@@ -91,7 +91,7 @@ struct vtmem_evidence {
 static struct {
 	int host;		/* VTMEM_ADMISSION_*, as the host asks */
 	u64 *ghosts;
-	unsigned int ghost_bits;
+	unsigned int nr_ghosts;		/* buckets */
 	u64 streams[1 << VTMEM_STREAMS_BITS];
 	struct vtmem_evidence stream;
 	struct vtmem_evidence other;
@@ -144,7 +144,8 @@ static u64 vtmem_page_hash(const struct vtmem_key *key)
 
 static u64 *vtmem_ghost_bucket(u64 hash)
 {
-	return &vtmem_adm.ghosts[hash >> (64 - vtmem_adm.ghost_bits)];
+	return &vtmem_adm.ghosts[reciprocal_scale(hash >> 32,
+						  vtmem_adm.nr_ghosts)];
 }
 
 static bool vtmem_ghost_known(const struct vtmem_key *key)
@@ -306,13 +307,18 @@ const char *vtmem_admission_name(void)
 	return vtmem_admission_names[vtmem_admission_mode()];
 }
 
+u64 vtmem_admission_bytes(void)
+{
+	return array_size(sizeof(*vtmem_adm.ghosts), vtmem_adm.nr_ghosts);
+}
+
 int vtmem_admission_init(struct virtio_device *vdev)
 {
 	u64 ghosts = max_t(u64, 2 * totalram_pages(), 1 << 12);
 
 	vtmem_admission_ask(vdev);
-	vtmem_adm.ghost_bits = ilog2(roundup_pow_of_two(ghosts / VTMEM_GHOSTS));
-	vtmem_adm.ghosts = kvcalloc(1UL << vtmem_adm.ghost_bits,
+	vtmem_adm.nr_ghosts = min_t(u64, ghosts / VTMEM_GHOSTS, U32_MAX);
+	vtmem_adm.ghosts = kvcalloc(vtmem_adm.nr_ghosts,
 				    sizeof(*vtmem_adm.ghosts), GFP_KERNEL);
 	if (!vtmem_adm.ghosts)
 		return -ENOMEM;

@@ -47,6 +47,7 @@ static const unsigned int vtmem_features[] = {
 	VTMEM_F_EVENTS,
 	VTMEM_F_EVICTIONS,
 	VTMEM_F_ADMISSION,
+	VTMEM_F_DRIVER_MEMORY,
 };
 
 static int vtmem_validate(struct virtio_device *vdev)
@@ -167,6 +168,7 @@ static int vtmem_probe(struct virtio_device *vdev)
 	if (err)
 		goto exit_staging;
 	vtmem_stats_init(vt);
+	vtmem_memory_start(vt);
 	vtmem_the_device = vt;
 	dev_info(&vdev->dev, "cleancache %s, swap device %s\n",
 		 vt->cleancache ? "on" : "off", vt->swap ? "on" : "off");
@@ -198,6 +200,7 @@ static void vtmem_remove(struct virtio_device *vdev)
 
 	/* The core calls vtmem_config_changed no more. */
 	cancel_work_sync(&vt->config_work);
+	vtmem_memory_stop(vt);
 	vtmem_stats_exit();
 	if (vt->cleancache)
 		vtmem_cleancache_exit();

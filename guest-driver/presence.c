@@ -17,8 +17,8 @@
  *
  * Blocks of 64 pages, 24 bytes each, live in buckets of a table that is allocated at
  * probe: nothing is allocated later. That is 3 bits for each page of a block that is
- * held as a whole, and 24 bytes for a page on its own; 1/128 of memory has a block for
- * each page of memory, and more, so that a tree of small files fits. Where a bucket is
+ * held as a whole, and 24 bytes for a page on its own; 1/256 of memory has two blocks for
+ * three pages of memory, so that a tree of small files fits. Where a bucket is
  * full, the block with the fewest pages goes, and the caller flushes its pages from the
  * host.
  *
@@ -42,7 +42,7 @@
 
 static unsigned int vtmem_presence_kb;
 module_param_named(presence_kb, vtmem_presence_kb, uint, 0444);
-MODULE_PARM_DESC(presence_kb, "Size of the presence index in KiB (default: 1/128 of memory)");
+MODULE_PARM_DESC(presence_kb, "Size of the presence index in KiB (default: 1/256 of memory)");
 
 static bool vtmem_presence_on = true;
 module_param_named(presence, vtmem_presence_on, bool, 0444);
@@ -382,7 +382,7 @@ int vtmem_presence_init(void)
 	unsigned int i;
 
 	if (!size)
-		size = (u64)totalram_pages() * PAGE_SIZE / 128;
+		size = (u64)totalram_pages() * PAGE_SIZE / 256;
 	size = clamp_t(u64, size, 64 << 10, 1 << 30);
 	vtmem_presence.nr = size / sizeof(struct vtmem_bucket);
 	for (i = 0; i < VTMEM_PRESENCE_LOCKS; i++)

@@ -16,6 +16,7 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
 
 #include <asm/unaligned.h>
 
@@ -140,9 +141,9 @@ static void vtmem_check_flush(struct vtmem *vt, u16 type, u32 status)
 bool vtmem_put_submit(struct vtmem *vt, struct vtmem_batch *b)
 {
 	struct vtmem_ctl *ctl = b->ctl;
-	struct scatterlist req, data, resp;
-	struct scatterlist *sgs[3];
-	unsigned int out = 0;
+	struct scatterlist req, data[VTMEM_BATCH_CHUNKS], resp;
+	struct scatterlist *sgs[2 + VTMEM_BATCH_CHUNKS];
+	unsigned int out = 0, put, nr;
 	int err = -EIO;
 
 	ctl->req.nr_ops = cpu_to_le32(b->nr_ops);
@@ -152,9 +153,12 @@ bool vtmem_put_submit(struct vtmem *vt, struct vtmem_batch *b)
 	sg_init_one(&req, &ctl->req,
 		    sizeof(ctl->req) + b->nr_ops * sizeof(ctl->ops[0]));
 	sgs[out++] = &req;
-	if (b->nr_puts) {
-		sg_init_one(&data, b->data, b->nr_puts * VTMEM_PAGE_SIZE);
-		sgs[out++] = &data;
+	for (put = 0; put < b->nr_puts; put += nr) {
+		struct scatterlist *sg = &data[put / VTMEM_CHUNK_PAGES];
+
+		nr = min_t(unsigned int, b->nr_puts - put, VTMEM_CHUNK_PAGES);
+		sg_init_one(sg, vtmem_batch_page(b, put), nr * VTMEM_PAGE_SIZE);
+		sgs[out++] = sg;
 	}
 	sg_init_one(&resp, &ctl->resp,
 		    sizeof(ctl->resp) + b->nr_ops * sizeof(ctl->results[0]));
@@ -240,7 +244,7 @@ static void vtmem_put_done(struct vtmem *vt, struct vtmem_batch *b,
 	if (lost)
 		vtmem_swap_batch_failed(vt, b);
 	else
-		vtmem_batch_free(b);
+		vtmem_batch_free(vt, b);
 }
 
 /*
@@ -585,6 +589,18 @@ void vtmem_queues_stop(struct vtmem *vt)
 		vtmem_queues_reset(vt);
 	}
 	virtio_synchronize_cbs(vt->vdev);
+}
+
+/* The rings and what is allocated with them. */
+u64 vtmem_queues_bytes(struct vtmem *vt)
+{
+	u64 bytes = sizeof(*vt->get_ctl) + VTMEM_NR_EVENTS * PAGE_SIZE;
+	unsigned int i;
+
+	for (i = 0; i < VTMEM_NR_QUEUES; i++)
+		bytes += vring_size(virtqueue_get_vring_size(vt->vq[i]),
+				    PAGE_SIZE);
+	return bytes;
 }
 
 void vtmem_queues_exit(struct vtmem *vt)

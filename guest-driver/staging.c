@@ -2,10 +2,11 @@
 /*
  * Staging: where puts and flushes wait until a batch of them is worth a chain.
  *
- * Each CPU has a few batches, each with room for VTMEM_BATCH_OPS operations and
- * their pages, allocated at probe: nothing is allocated on the paths of reclaim. A
- * batch goes to queue 0 when it is full, when a get needs what is in it, or when
- * the timer finds it.
+ * Each CPU has a few batches, each with room for VTMEM_BATCH_OPS operations; their
+ * pages are copied to memory from chunks.c: nothing is allocated on the paths of
+ * reclaim. A guest with many CPUs and little memory has fewer stagings than CPUs. A
+ * batch goes to queue 0 when it is full, when a get needs what is in it, when there
+ * is no memory for another page of it, or when the timer finds it.
  *
  * Order. The host executes queue 0 in order, so the operations on one object must
  * be submitted in the order in which the page cache's lock ordered them. They may
@@ -125,10 +126,10 @@ static void vtmem_submit(struct vtmem_staging *s)
 }
 
 /*
- * Under s->lock. Ring for batches that are full when half of them are under way: gets,
- * whose exits execute what is on queue 0 too, often come first. Promised pages are
- * promised again only when their batch was executed, so earlier when there are not
- * enough for the next batch.
+ * Under s->lock. Ring for batches that are full when half of them, or of the memory for
+ * pages, is under way: gets, whose exits execute what is on queue 0 too, often come
+ * first. Promised pages are promised again only when their batch was executed, so earlier
+ * when there are not enough for the next batch.
  */
 static void vtmem_ring_in_time(struct vtmem_staging *s)
 {
@@ -139,13 +140,28 @@ static void vtmem_ring_in_time(struct vtmem_staging *s)
 		under_way += READ_ONCE(s->batches[i].state) ==
 			     VTMEM_BATCH_IN_FLIGHT;
 	if (2 * under_way >= vt->nr_batches || vt->batch_ops < VTMEM_BATCH_OPS ||
-	    atomic64_read(&vt->credit) < VTMEM_BATCH_OPS)
+	    atomic64_read(&vt->credit) < VTMEM_BATCH_OPS ||
+	    vtmem_chunks_short(vt))
 		vtmem_put_notify(vt);
+}
+
+/* Under s->lock. Is there, or is there now, memory for one more page of the batch? */
+static bool vtmem_batch_extend(struct vtmem *vt, struct vtmem_batch *b)
+{
+	void *chunk;
+
+	if (b->nr_puts < b->nr_chunks * VTMEM_CHUNK_PAGES)
+		return true;
+	chunk = vtmem_chunk_take(vt);
+	if (!chunk)
+		return false;
+	b->chunk[b->nr_chunks++] = chunk;
+	return true;
 }
 
 /*
  * Under s->lock. A batch with room for an operation, and for a page if with_page, or
- * NULL when all of them are under way.
+ * NULL when all of them, or all the memory for pages, are in use.
  */
 static struct vtmem_batch *vtmem_open(struct vtmem_staging *s, bool with_page)
 {
@@ -154,7 +170,7 @@ static struct vtmem_batch *vtmem_open(struct vtmem_staging *s, bool with_page)
 	unsigned int i, pass;
 
 	if (b && b->nr_ops < vt->batch_ops &&
-	    (!with_page || b->nr_puts < b->max_puts))
+	    (!with_page || vtmem_batch_extend(vt, b)))
 		return b;
 	if (b) {
 		vtmem_submit(s);
@@ -167,9 +183,12 @@ static struct vtmem_batch *vtmem_open(struct vtmem_staging *s, bool with_page)
 			/* Pairs with vtmem_batch_free(). */
 			if (smp_load_acquire(&b->state) != VTMEM_BATCH_FREE)
 				continue;
-			b->state = VTMEM_BATCH_OPEN;
 			b->nr_ops = 0;
 			b->nr_puts = 0;
+			b->nr_chunks = 0;
+			if (with_page && !vtmem_batch_extend(vt, b))
+				break;
+			b->state = VTMEM_BATCH_OPEN;
 			s->open = b;
 			return b;
 		}
@@ -179,9 +198,17 @@ static struct vtmem_batch *vtmem_open(struct vtmem_staging *s, bool with_page)
 	return NULL;
 }
 
-/* Any context: the pages of a batch are no longer needed. */
-void vtmem_batch_free(struct vtmem_batch *b)
+/* Nobody else has the batch. */
+static void vtmem_batch_give_chunks(struct vtmem *vt, struct vtmem_batch *b)
 {
+	while (b->nr_chunks)
+		vtmem_chunk_give(vt, b->chunk[--b->nr_chunks]);
+}
+
+/* Any context: the pages of a batch are no longer needed. */
+void vtmem_batch_free(struct vtmem *vt, struct vtmem_batch *b)
+{
+	vtmem_batch_give_chunks(vt, b);
 	/* Pairs with vtmem_open() and vtmem_reaping(): all of it was read. */
 	smp_store_release(&b->state, VTMEM_BATCH_FREE);
 }
@@ -269,7 +296,7 @@ static bool vtmem_stage(struct vtmem *vt, u16 type, const struct vtmem_key *key,
 	b->bucket[i] = bucket;
 	b->slot[i] = 0;
 	if (src) {
-		void *to = b->data + b->nr_puts++ * VTMEM_PAGE_SIZE;
+		void *to = vtmem_batch_page(b, b->nr_puts++);
 
 		if (src->page)
 			memcpy_from_page(to, src->page, 0, VTMEM_PAGE_SIZE);
@@ -442,7 +469,7 @@ void vtmem_staging_fail(struct vtmem *vt)
 			if (lost)
 				vtmem_swap_batch_failed(vt, b);
 			else
-				vtmem_batch_free(b);
+				vtmem_batch_free(vt, b);
 		}
 		spin_unlock_irq(&s->lock);
 	}
@@ -493,50 +520,51 @@ u64 vtmem_staged_pages(struct vtmem *vt)
 	return pages;
 }
 
-static int vtmem_batch_init(struct vtmem_batch *b)
+u64 vtmem_staging_bytes(struct vtmem *vt)
 {
-	int order;
+	u64 batches = (u64)vt->nr_staging * vt->nr_batches;
 
-	b->ctl = kzalloc(sizeof(*b->ctl), GFP_KERNEL);
-	if (!b->ctl)
-		return -ENOMEM;
-	/* Smaller batches are better than none. */
-	for (order = ilog2(VTMEM_BATCH_OPS); order >= 0; order--) {
-		struct page *pages = alloc_pages(GFP_KERNEL | __GFP_NOWARN |
-						 __GFP_NORETRY, order);
+	return batches * (sizeof(struct vtmem_batch) + sizeof(struct vtmem_ctl)) +
+	       (sizeof(*vt->owner) << VTMEM_OWNER_BITS) + vtmem_chunks_bytes(vt);
+}
 
-		if (!pages)
-			continue;
-		b->data = page_address(pages);
-		b->order = order;
-		b->max_puts = 1 << order;
+/*
+ * How many stagings, batches and chunks. All batches together, with two descriptors
+ * each and one for each of their chunks, fit on queue 0, so that submitting cannot fail
+ * for want of room. Returns how many chunks at most.
+ */
+static unsigned int vtmem_staging_size(struct vtmem *vt, unsigned int ring_size)
+{
+	unsigned int chunks = vtmem_chunks_allowed();
+	unsigned int batches;
+
+	vt->nr_staging = min3(num_possible_cpus(), ring_size / 8,
+			      max(chunks / 4, 1U));
+	if (!vt->nr_staging)
 		return 0;
-	}
-	return -ENOMEM;
+	vt->nr_batches = clamp(vtmem_batches, 2U,
+			       ring_size / (4 * vt->nr_staging));
+	batches = vt->nr_staging * vt->nr_batches;
+	return min3(chunks, ring_size - 2 * batches,
+		    batches * VTMEM_BATCH_CHUNKS);
 }
 
 int vtmem_staging_init(struct vtmem *vt, unsigned int ring_size)
 {
-	unsigned int chains = ring_size / 3;
+	unsigned int chunks = vtmem_staging_size(vt, ring_size);
 	unsigned int i, j;
 
-	/*
-	 * A batch takes three descriptors at most. All batches together fit on
-	 * queue 0, so that submitting cannot fail for want of room.
-	 */
-	vt->nr_staging = min(num_possible_cpus(), chains / 2);
-	if (!vt->nr_staging) {
+	if (chunks < VTMEM_BATCH_CHUNKS) {
 		dev_err(&vt->vdev->dev, "queue 0 has only %u entries\n",
 			ring_size);
 		return -EINVAL;
 	}
-	vt->nr_batches = clamp(vtmem_batches, 2U, chains / vt->nr_staging);
 	vt->batch_ops = clamp(vtmem_batch, 1U, (unsigned int)VTMEM_BATCH_OPS);
 
 	vt->owner = kvcalloc(1 << VTMEM_OWNER_BITS, sizeof(*vt->owner),
 			     GFP_KERNEL);
 	vt->staging = kcalloc(vt->nr_staging, sizeof(*vt->staging), GFP_KERNEL);
-	if (!vt->owner || !vt->staging)
+	if (!vt->owner || !vt->staging || vtmem_chunks_init(vt, chunks))
 		goto nomem;
 
 	for (i = 0; i < vt->nr_staging; i++) {
@@ -549,9 +577,13 @@ int vtmem_staging_init(struct vtmem *vt, unsigned int ring_size)
 				     GFP_KERNEL);
 		if (!s->batches)
 			goto nomem;
-		for (j = 0; j < vt->nr_batches; j++)
-			if (vtmem_batch_init(&s->batches[j]))
+		for (j = 0; j < vt->nr_batches; j++) {
+			struct vtmem_batch *b = &s->batches[j];
+
+			b->ctl = kzalloc(sizeof(*b->ctl), GFP_KERNEL);
+			if (!b->ctl)
 				goto nomem;
+		}
 	}
 	return 0;
 
@@ -571,12 +603,12 @@ void vtmem_staging_exit(struct vtmem *vt)
 		if (s->vt)
 			del_timer_sync(&s->timer);
 		for (j = 0; s->batches && j < vt->nr_batches; j++) {
-			free_pages((unsigned long)s->batches[j].data,
-				   s->batches[j].order);
+			vtmem_batch_give_chunks(vt, &s->batches[j]);
 			kfree(s->batches[j].ctl);
 		}
 		kfree(s->batches);
 	}
+	vtmem_chunks_exit(vt);
 	kfree(vt->staging);
 	kvfree(vt->owner);
 	vt->staging = NULL;

@@ -37,6 +37,7 @@ static const char * const vtmem_stat_names[VTMEM_NR_STATS] = {
 	[VTMEM_SWAP_LOADS] = "swap_loads",
 	[VTMEM_SWAP_LOADS_LOWER] = "swap_loads_lower",
 	[VTMEM_SWAP_LOADS_AHEAD] = "swap_loads_ahead",
+	[VTMEM_SWAP_DEFERRED] = "swap_deferred",
 	[VTMEM_SWAP_RESCUES] = "swap_rescues",
 	[VTMEM_SWAP_LOST] = "swap_lost",
 };
@@ -72,6 +73,13 @@ static int vtmem_staged_get(void *data, u64 *value)
 }
 DEFINE_DEBUGFS_ATTRIBUTE(vtmem_staged_fops, vtmem_staged_get, NULL, "%llu\n");
 
+static int vtmem_memory_get(void *data, u64 *value)
+{
+	*value = vtmem_memory_bytes(data);
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(vtmem_memory_fops, vtmem_memory_get, NULL, "%llu\n");
+
 static int vtmem_broken_get(void *data, u64 *value)
 {
 	*value = vtmem_broken(data);
@@ -100,6 +108,8 @@ void vtmem_stats_init(struct vtmem *vt)
 			    &vtmem_credit_fops);
 	debugfs_create_file("staged_pages", 0444, vtmem_debugfs, vt,
 			    &vtmem_staged_fops);
+	debugfs_create_file("memory_bytes", 0444, vtmem_debugfs, vt,
+			    &vtmem_memory_fops);
 	debugfs_create_file("broken", 0444, vtmem_debugfs, vt,
 			    &vtmem_broken_fops);
 	debugfs_create_file("admission", 0444, vtmem_debugfs, NULL,

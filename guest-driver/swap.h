@@ -51,8 +51,11 @@ struct vtmem_swap {
 		spinlock_t lock;		/* slot, valid */
 		sector_t slot[VTMEM_AHEAD];	/* whose page has the place; 0: none's */
 		DECLARE_BITMAP(valid, VTMEM_AHEAD);
-		void *data;
-		unsigned long busy;		/* bit 0: somebody is fetching */
+		struct page *page[VTMEM_AHEAD];	/* of each place, once it was used */
+		unsigned int nr_pages;
+		unsigned long busy;		/* bit 0: somebody fetches, or frees pages */
+		bool used;			/* since idle looked last */
+		struct delayed_work idle;
 		sector_t first;			/* the first slot that is fetched */
 	} ahead;
 };
@@ -94,7 +97,9 @@ void vtmem_swap_work(struct work_struct *work);
 void vtmem_swap_wait_loads(void);
 
 /* swapahead.c */
-int vtmem_swap_ahead_init(struct vtmem_swap *sw);
+void vtmem_swap_ahead_init(struct vtmem_swap *sw);
+void vtmem_swap_ahead_stop(struct vtmem_swap *sw);
+u64 vtmem_swap_ahead_bytes(struct vtmem_swap *sw);
 void vtmem_swap_ahead_exit(struct vtmem_swap *sw);
 void vtmem_swap_ahead_drop(struct vtmem_swap *sw, sector_t slot);
 bool vtmem_swap_ahead_load(struct vtmem_swap *sw, struct bio *bio);

@@ -6,7 +6,8 @@
  * The swap cache is not ours to fill, so pages that come with others wait here. The host
  * keeps its copy, so one may be dropped at any time: nothing rests on them.
  *
- * The page of slot s has place s % VTMEM_AHEAD, allocated at probe. A slot that is
+ * The page of slot s has place s % VTMEM_AHEAD. It is allocated when it is first used, and
+ * given back when none was for a while. A slot that is
  * stored or freed drops it. Fetching, in order: claim the place for the slot; look
  * that the host has the slot; submit what is staged for it; fetch; and the page is valid
  * if the place is still claimed. A store changes the slot's entry, then looks at
@@ -14,9 +15,11 @@
  *
  * One task fetches ahead at a time; others do without. ahead.lock is innermost.
  */
-#include <linux/slab.h>
+#include <linux/highmem.h>
 
 #include "swap.h"
+
+#define VTMEM_AHEAD_IDLE	(10 * HZ)
 
 static unsigned int vtmem_place(sector_t slot)
 {
@@ -54,10 +57,10 @@ bool vtmem_swap_ahead_load(struct vtmem_swap *sw, struct bio *bio)
 	if (READ_ONCE(sw->ahead.slot[place]) != slot ||
 	    bio->bi_iter.bi_size != PAGE_SIZE)
 		return false;
-	from = sw->ahead.data + place * PAGE_SIZE;
 	spin_lock_irqsave(&sw->ahead.lock, flags);
 	valid = sw->ahead.slot[place] == slot && test_bit(place, sw->ahead.valid);
 	if (valid) {
+		from = page_address(sw->ahead.page[place]);
 		bio_for_each_segment(bv, bio, iter) {
 			memcpy_to_bvec(&bv, from);
 			from += bv.bv_len;
@@ -72,13 +75,70 @@ bool vtmem_swap_ahead_load(struct vtmem_swap *sw, struct bio *bio)
 	return true;
 }
 
+/*
+ * A page for the place. Reads of swap come when memory is short, and its reserves are not
+ * for this; without a page the slot is read when it is asked for.
+ */
+static bool vtmem_swap_ahead_page(struct vtmem_swap *sw, unsigned int place)
+{
+	struct page *page = sw->ahead.page[place];
+
+	if (page)
+		return true;
+	page = alloc_page(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN |
+			  __GFP_NOMEMALLOC);
+	if (!page)
+		return false;
+	sw->ahead.page[place] = page;
+	sw->ahead.nr_pages++;
+	return true;
+}
+
+/* Who has the busy bit. The device does not reach the pages. */
+static void vtmem_swap_ahead_free(struct vtmem_swap *sw)
+{
+	unsigned int place;
+
+	spin_lock_irq(&sw->ahead.lock);
+	memset(sw->ahead.slot, 0, sizeof(sw->ahead.slot));
+	bitmap_zero(sw->ahead.valid, VTMEM_AHEAD);
+	spin_unlock_irq(&sw->ahead.lock);
+	for (place = 0; place < VTMEM_AHEAD; place++) {
+		if (sw->ahead.page[place])
+			__free_page(sw->ahead.page[place]);
+		sw->ahead.page[place] = NULL;
+	}
+	sw->ahead.nr_pages = 0;
+}
+
+static void vtmem_swap_ahead_idle(struct work_struct *work)
+{
+	struct vtmem_swap *sw = container_of(to_delayed_work(work),
+					     struct vtmem_swap, ahead.idle);
+	bool freed = false;
+
+	/* A chain without an answer is the device's until then. */
+	if (vtmem_broken(sw->vt))
+		vtmem_wait_reset(sw->vt);
+	if (!READ_ONCE(sw->ahead.used) &&
+	    !test_and_set_bit_lock(0, &sw->ahead.busy)) {
+		vtmem_swap_ahead_free(sw);
+		clear_bit_unlock(0, &sw->ahead.busy);
+		freed = true;
+	}
+	WRITE_ONCE(sw->ahead.used, false);
+	vtmem_memory_tell(sw->vt);
+	if (!freed)
+		schedule_delayed_work(&sw->ahead.idle, VTMEM_AHEAD_IDLE);
+}
+
 /* The place is to be filled for the slot: can the host have it? */
 static bool vtmem_swap_ahead_claim(struct vtmem_swap *sw, sector_t slot)
 {
 	unsigned int place = vtmem_place(slot);
 
 	/* Slot 0 is the header's, and means no slot here. */
-	if (!slot || slot >= sw->nr_slots)
+	if (!slot || slot >= sw->nr_slots || !vtmem_swap_ahead_page(sw, place))
 		return false;
 	spin_lock_irq(&sw->ahead.lock);
 	__clear_bit(place, sw->ahead.valid);
@@ -116,6 +176,8 @@ unsigned int vtmem_swap_ahead_begin(struct vtmem_swap *sw, sector_t first,
 	vtmem_order(sw->vt, sw->pool, (last + 1) >> VTMEM_SLOT_OBJECT_SHIFT);
 	vtmem_order(sw->vt, sw->pool, (last + nr) >> VTMEM_SLOT_OBJECT_SHIFT);
 	sw->ahead.first = last + 1;
+	WRITE_ONCE(sw->ahead.used, true);
+	schedule_delayed_work(&sw->ahead.idle, VTMEM_AHEAD_IDLE);
 	return nr;
 }
 
@@ -129,10 +191,8 @@ unsigned int vtmem_swap_ahead_add(struct vtmem_swap *sw, unsigned int nr)
 		struct vtmem_key key = vtmem_slot_key(sw, slot);
 
 		vtmem_sync_op(sw->vt, VTMEM_OP_GET, &key, 0);
-		vtmem_sync_page(sw->vt,
-				virt_to_page(sw->ahead.data +
-					     vtmem_place(slot) * PAGE_SIZE),
-				0, PAGE_SIZE);
+		vtmem_sync_page(sw->vt, sw->ahead.page[vtmem_place(slot)], 0,
+				PAGE_SIZE);
 	}
 	return i;
 }
@@ -169,16 +229,29 @@ void vtmem_swap_ahead_done(struct vtmem_swap *sw, unsigned int op,
 	vtmem_count(VTMEM_MISSES, nr - hits);
 }
 
-int vtmem_swap_ahead_init(struct vtmem_swap *sw)
+u64 vtmem_swap_ahead_bytes(struct vtmem_swap *sw)
 {
-	spin_lock_init(&sw->ahead.lock);
-	sw->ahead.data = alloc_pages_exact(VTMEM_AHEAD * PAGE_SIZE, GFP_KERNEL);
-	return sw->ahead.data ? 0 : -ENOMEM;
+	return (u64)READ_ONCE(sw->ahead.nr_pages) << PAGE_SHIFT;
 }
 
-/* The device does not reach the buffer any more. */
+void vtmem_swap_ahead_init(struct vtmem_swap *sw)
+{
+	spin_lock_init(&sw->ahead.lock);
+	INIT_DELAYED_WORK(&sw->ahead.idle, vtmem_swap_ahead_idle);
+}
+
+/*
+ * No load is under way, and none comes. The pages stay until the last close; by then the
+ * device no longer reaches them.
+ */
+void vtmem_swap_ahead_stop(struct vtmem_swap *sw)
+{
+	cancel_delayed_work_sync(&sw->ahead.idle);
+	if (vtmem_broken(sw->vt))
+		vtmem_wait_reset(sw->vt);
+}
+
 void vtmem_swap_ahead_exit(struct vtmem_swap *sw)
 {
-	if (sw->ahead.data)
-		free_pages_exact(sw->ahead.data, VTMEM_AHEAD * PAGE_SIZE);
+	vtmem_swap_ahead_free(sw);
 }

@@ -226,6 +226,14 @@ void vtmem_swap_queue_work(struct vtmem_swap *sw)
 	queue_work(vtmem_swap_wq, &sw->work);
 }
 
+u64 vtmem_swap_bytes(struct vtmem *vt)
+{
+	struct vtmem_swap *sw = vt->swap;
+
+	return sw ? sizeof(*sw) + sw->nr_slots * sizeof(*sw->slots) +
+		    vtmem_swap_ahead_bytes(sw) : 0;
+}
+
 int vtmem_swap_init(struct vtmem *vt, const char *path)
 {
 	struct vtmem_swap *sw;
@@ -242,6 +250,7 @@ int vtmem_swap_init(struct vtmem *vt, const char *path)
 	INIT_LIST_HEAD(&sw->failed);
 	bio_list_init(&sw->deferred);
 	INIT_WORK(&sw->work, vtmem_swap_work);
+	vtmem_swap_ahead_init(sw);
 
 	sw->lower = vtmem_compat_bdev_open(path, sw);
 	if (IS_ERR(sw->lower)) {
@@ -260,7 +269,7 @@ int vtmem_swap_init(struct vtmem *vt, const char *path)
 	}
 	sw->slots = kvcalloc(sw->nr_slots, sizeof(*sw->slots), GFP_KERNEL);
 	vtmem_swap_wq = alloc_ordered_workqueue("vtmemswap", WQ_MEM_RECLAIM);
-	if (!sw->slots || !vtmem_swap_wq || vtmem_swap_ahead_init(sw)) {
+	if (!sw->slots || !vtmem_swap_wq) {
 		err = -ENOMEM;
 		goto free_wq;
 	}
@@ -298,7 +307,6 @@ destroy_pool:
 free_wq:
 	if (vtmem_swap_wq)
 		destroy_workqueue(vtmem_swap_wq);
-	vtmem_swap_ahead_exit(sw);
 	kvfree(sw->slots);
 close:
 	vtmem_compat_bdev_close(sw->lower);
@@ -327,6 +335,7 @@ void vtmem_swap_exit(struct vtmem *vt)
 		spin_unlock_irq(&sw->slot_lock[i]);
 	}
 	vtmem_swap_wait_loads();
+	vtmem_swap_ahead_stop(sw);
 
 	/* What the host refuses now still goes to the real device. */
 	vtmem_submit_all(vt);

@@ -37,11 +37,15 @@ static u16 vtmem_slot_state(struct vtmem_swap *sw, sector_t slot)
 	return READ_ONCE(sw->slots[slot]) & VTMEM_SLOT_STATE;
 }
 
-/* To be tried again by the worker. Any context. */
+/*
+ * To be tried again by the worker. Any context. There are no more of these than pages
+ * whose puts were refused, unless the device broke: then the worker waits for its reset.
+ */
 void vtmem_swap_defer(struct vtmem_swap *sw, struct bio *bio)
 {
 	unsigned long flags;
 
+	vtmem_count(VTMEM_SWAP_DEFERRED, 1);
 	spin_lock_irqsave(&sw->lock, flags);
 	bio_list_add(&sw->deferred, bio);
 	spin_unlock_irqrestore(&sw->lock, flags);
@@ -61,14 +65,14 @@ static unsigned int vtmem_bio_segs(struct bio *bio)
 
 /*
  * Take from bios as many as a chain can carry, and fetch them. loaded[i] says whether
- * the i-th of *taken was. Process context; the device must let go of the pages before
- * their bios end.
+ * the i-th of *taken was. Process context. After -EINPROGRESS the device has the pages
+ * until vtmem_wait_reset(), so their bios must not end before.
  */
 static int vtmem_swap_fetch(struct vtmem_swap *sw, struct bio_list *bios,
-			    struct bio_list *taken, bool *loaded)
+			    struct bio_list *taken, bool *loaded, bool may_sleep)
 {
 	struct vtmem *vt = sw->vt;
-	unsigned int nr = 0, ahead, added = 0, i;
+	unsigned int nr = 0, ahead = 0, added = 0, i;
 	struct bvec_iter iter;
 	unsigned long flags;
 	struct bio_vec bv;
@@ -79,8 +83,10 @@ static int vtmem_swap_fetch(struct vtmem_swap *sw, struct bio_list *bios,
 	bio_list_for_each(bio, bios)
 		vtmem_order(vt, sw->pool,
 			    vtmem_slot(bio) >> VTMEM_SLOT_OBJECT_SHIFT);
-	ahead = vtmem_swap_ahead_begin(sw, vtmem_slot(bio_list_peek(bios)),
-				       vtmem_slot(bios->tail));
+	if (may_sleep)
+		ahead = vtmem_swap_ahead_begin(sw,
+					       vtmem_slot(bio_list_peek(bios)),
+					       vtmem_slot(bios->tail));
 
 	vtmem_sync_begin(vt, &flags);
 	while ((bio = bio_list_peek(bios)) &&
@@ -102,8 +108,6 @@ static int vtmem_swap_fetch(struct vtmem_swap *sw, struct bio_list *bios,
 		vtmem_swap_ahead_done(sw, nr, added, !err);
 	vtmem_sync_end(vt, flags);
 
-	if (err == -EINPROGRESS)
-		vtmem_wait_reset(vt);
 	if (!err) {
 		vtmem_count(VTMEM_GETS, nr);
 		vtmem_count(VTMEM_SWAP_LOADS, nr);
@@ -111,8 +115,12 @@ static int vtmem_swap_fetch(struct vtmem_swap *sw, struct bio_list *bios,
 	return err;
 }
 
-/* Process context; may sleep. All bios are of slots that the host should have. */
-static void vtmem_swap_load_list(struct vtmem_swap *sw, struct bio_list *bios)
+/*
+ * Process context. All bios are of slots that the host should have. What it has is there
+ * when this returns, for each of them holds a locked page.
+ */
+static void vtmem_swap_load_list(struct vtmem_swap *sw, struct bio_list *bios,
+				 bool may_sleep)
 {
 	bool loaded[VTMEM_BATCH_OPS];
 	struct bio_list taken;
@@ -125,7 +133,7 @@ static void vtmem_swap_load_list(struct vtmem_swap *sw, struct bio_list *bios)
 		bio_io_error(bio);
 	while (!bio_list_empty(bios)) {
 		bio_list_init(&taken);
-		err = vtmem_swap_fetch(sw, bios, &taken, loaded);
+		err = vtmem_swap_fetch(sw, bios, &taken, loaded, may_sleep);
 		for (i = 0; (bio = bio_list_pop(&taken)); i++) {
 			if (!err && loaded[i]) {
 				vtmem_count(VTMEM_HITS, 1);
@@ -152,22 +160,9 @@ static void vtmem_swap_unplug(struct blk_plug_cb *cb, bool from_schedule)
 {
 	struct vtmem_plug *plug = container_of(cb, struct vtmem_plug, cb);
 	struct vtmem_swap *sw = cb->data;
-	struct bio *bio;
-	int idx;
 
-	if (from_schedule) {
-		/* The task is going to sleep, and we may have to as well. */
-		idx = srcu_read_lock(&vtmem_swap_srcu);
-		while ((bio = bio_list_pop(&plug->bios))) {
-			if (READ_ONCE(sw->dead))
-				bio_io_error(bio);
-			else
-				vtmem_swap_defer(sw, bio);
-		}
-		srcu_read_unlock(&vtmem_swap_srcu, idx);
-	} else {
-		vtmem_swap_load_list(sw, &plug->bios);
-	}
+	/* From the scheduler the task is no longer in a state to sleep. */
+	vtmem_swap_load_list(sw, &plug->bios, !from_schedule);
 	kfree(plug);
 }
 
@@ -197,7 +192,7 @@ void vtmem_swap_load(struct vtmem_swap *sw, struct bio *bio)
 	if (!cb) {
 		bio_list_init(&bios);
 		bio_list_add(&bios, bio);
-		vtmem_swap_load_list(sw, &bios);
+		vtmem_swap_load_list(sw, &bios, true);
 		return;
 	}
 	plug = container_of(cb, struct vtmem_plug, cb);
@@ -208,7 +203,7 @@ void vtmem_swap_load(struct vtmem_swap *sw, struct bio *bio)
 	bios = plug->bios;
 	bio_list_init(&plug->bios);
 	plug->nr = 0;
-	vtmem_swap_load_list(sw, &bios);
+	vtmem_swap_load_list(sw, &bios, true);
 }
 
 /* One page of a failed batch to the real device. */
@@ -245,8 +240,7 @@ static void vtmem_swap_rescue_page(struct vtmem_swap *sw, sector_t slot,
 static void vtmem_swap_rescue(struct vtmem_swap *sw, struct vtmem_batch *b)
 {
 	struct vtmem_ctl *ctl = b->ctl;
-	void *page = b->data;
-	unsigned int i;
+	unsigned int i, put = 0;
 
 	for (i = 0; i < b->nr_ops; i++) {
 		if (le16_to_cpu(ctl->ops[i].type) != VTMEM_OP_PUT)
@@ -255,10 +249,11 @@ static void vtmem_swap_rescue(struct vtmem_swap *sw, struct vtmem_batch *b)
 		    le32_to_cpu(ctl->results[i].status) != VTMEM_S_OK)
 			vtmem_swap_rescue_page(sw,
 					       le64_to_cpu(ctl->ops[i].index),
-					       b->slot[i], page);
-		page += VTMEM_PAGE_SIZE;
+					       b->slot[i],
+					       vtmem_batch_page(b, put));
+		put++;
 	}
-	vtmem_batch_free(b);
+	vtmem_batch_free(sw->vt, b);
 }
 
 /* A deferred read, after everything that had to be rescued is. */
@@ -266,6 +261,7 @@ static void vtmem_swap_retry(struct vtmem_swap *sw, struct bio *bio)
 {
 	struct bio_list bios, taken;
 	bool loaded;
+	int err;
 
 	if (vtmem_slot_state(sw, vtmem_slot(bio)) != VTMEM_SLOT_HOST) {
 		vtmem_swap_load(sw, bio);
@@ -274,7 +270,10 @@ static void vtmem_swap_retry(struct vtmem_swap *sw, struct bio *bio)
 	bio_list_init(&bios);
 	bio_list_init(&taken);
 	bio_list_add(&bios, bio);
-	if (!vtmem_swap_fetch(sw, &bios, &taken, &loaded) && loaded) {
+	err = vtmem_swap_fetch(sw, &bios, &taken, &loaded, true);
+	if (err == -EINPROGRESS)
+		vtmem_wait_reset(sw->vt);
+	if (!err && loaded) {
 		vtmem_count(VTMEM_HITS, 1);
 		bio_endio(bio);
 		return;

@@ -60,6 +60,7 @@ typedef uint8_t __u8;
 #define VTMEM_F_EVENTS		3	/* queue 2 is served */
 #define VTMEM_F_EVICTIONS	4	/* VTMEM_EV_EVICTED; needs VTMEM_F_EVENTS */
 #define VTMEM_F_ADMISSION	5	/* vtmem_config.admission */
+#define VTMEM_F_DRIVER_MEMORY	6	/* vtmem_config.driver_memory */
 
 /* Which clean pages the host would have put. A wish; an unknown one means adaptive. */
 #define VTMEM_ADMISSION_ALWAYS		0	/* all */
@@ -94,6 +95,8 @@ struct vtmem_config {
 	__le64 credit;		/* persistent pages promised at first; see vtmem_resp_hdr */
 	__le32 admission;	/* VTMEM_ADMISSION_*; with VTMEM_F_ADMISSION */
 	__le32 reserved;	/* 0 */
+	/* Written by the driver: bytes of memory it takes; with VTMEM_F_DRIVER_MEMORY. */
+	__le64 driver_memory;
 };
 
 struct vtmem_req_hdr {

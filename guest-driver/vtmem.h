@@ -5,6 +5,7 @@
  *   main.c        the virtio driver: probe, remove, module parameters
  *   queue.c       descriptor chains on the virtqueues; a device that misbehaves
  *   staging.c     per-CPU batches of puts and flushes, order per object
+ *   chunks.c      memory for their pages
  *   cleancache.c  which pages are put, got and flushed
  *   admission.c   which of them are worth a copy
  *   presence.c    which of them the host may hold
@@ -14,6 +15,7 @@
  *   compat/       everything that depends on the kernel's version
  *   swapdev.c     /dev/vtmemswap0; swapload.c: its reads and its second chances;
  *                 swapahead.c: pages of it fetched ahead
+ *   memory.c      what all of this takes of the guest's memory
  *   stats.c       debugfs
  *
  * Lock order, outermost first. All but the first two are taken with interrupts
@@ -27,13 +29,15 @@
  *         vtmem.put_lock                          (queue 0)
  *         vtmem.get_lock                          (queue 1)
  *           vtmem_swap.lock                       (failed batches, deferred bios)
- *             buckets of the presence index, vtmem_swap.ahead.lock
+ *             buckets of the presence index, vtmem_swap.ahead.lock,
+ *             vtmem_chunks.lock
  */
 #ifndef VTMEM_H
 #define VTMEM_H
 
 #include <linux/atomic.h>
 #include <linux/bio.h>
+#include <linux/bits.h>
 #include <linux/completion.h>
 #include <linux/fs.h>
 #include <linux/mm_types.h>
@@ -48,6 +52,10 @@
 
 /* Operations in a chain; a device takes at least as many. */
 #define VTMEM_BATCH_OPS		64
+/* Pages that a batch draws from vtmem_chunks at once. */
+#define VTMEM_CHUNK_ORDER	3
+#define VTMEM_CHUNK_PAGES	BIT(VTMEM_CHUNK_ORDER)
+#define VTMEM_BATCH_CHUNKS	(VTMEM_BATCH_OPS / VTMEM_CHUNK_PAGES)
 /* Pieces of memory that one chain on queue 1 can fill. */
 #define VTMEM_GET_SEGS		128
 #define VTMEM_NR_EVENTS		4
@@ -99,11 +107,10 @@ struct vtmem_batch {
 	enum vtmem_batch_state state;
 	unsigned int nr_ops;
 	unsigned int nr_puts;
-	unsigned int max_puts;
+	unsigned int nr_chunks;
 	struct list_head node;
 	struct vtmem_ctl *ctl;
-	void *data;		/* max_puts pages, physically contiguous */
-	unsigned int order;
+	void *chunk[VTMEM_BATCH_CHUNKS];	/* pages of puts, in their order */
 	u16 bucket[VTMEM_BATCH_OPS];	/* of vtmem.owner */
 	/* Of a persistent put: what vtmem_swap.slots held for it. Else 0. */
 	u16 slot[VTMEM_BATCH_OPS];
@@ -116,6 +123,21 @@ struct vtmem_staging {
 	struct vtmem_batch *batches;
 	struct timer_list timer;
 } ____cacheline_aligned_in_smp;
+
+struct vtmem_free_chunk;
+
+/* The stock of chunks.c. */
+struct vtmem_chunks {
+	spinlock_t lock;		/* everything here but the work */
+	struct vtmem_free_chunk *free;
+	unsigned int nr_free;
+	unsigned int least_free;	/* since trim looked last */
+	unsigned int nr;		/* all there are */
+	unsigned int min;
+	unsigned int max;
+	struct work_struct grow;
+	struct delayed_work trim;
+};
 
 struct vtmem {
 	struct virtio_device *vdev;
@@ -150,6 +172,7 @@ struct vtmem {
 	unsigned int nr_batches;	/* per staging */
 	unsigned int batch_ops;		/* in each at most */
 	struct vtmem_staging *staging;
+	struct vtmem_chunks chunks;
 	atomic_t *owner;
 
 	void *events;			/* VTMEM_NR_EVENTS buffers of a page */
@@ -157,6 +180,7 @@ struct vtmem {
 
 	struct vtmem_swap *swap;
 	bool cleancache;	/* its hooks are attached */
+	bool tells;		/* the host how much memory it takes: memory.c */
 };
 
 static inline bool vtmem_broken(struct vtmem *vt)
@@ -171,6 +195,7 @@ extern unsigned int vtmem_flush_ms;
 int vtmem_queues_init(struct vtmem *vt);
 void vtmem_queues_stop(struct vtmem *vt);
 void vtmem_queues_exit(struct vtmem *vt);
+u64 vtmem_queues_bytes(struct vtmem *vt);
 void vtmem_break(struct vtmem *vt, const char *why);
 void vtmem_wait_reset(struct vtmem *vt);
 void vtmem_fill_op(struct vtmem_op *op, u16 type, const struct vtmem_key *key,
@@ -212,8 +237,24 @@ void vtmem_submit_all(struct vtmem *vt);
 void vtmem_staging_fail(struct vtmem *vt);
 bool vtmem_under_way(struct vtmem *vt);
 bool vtmem_reaping(struct vtmem *vt);
-void vtmem_batch_free(struct vtmem_batch *b);
+void vtmem_batch_free(struct vtmem *vt, struct vtmem_batch *b);
 u64 vtmem_staged_pages(struct vtmem *vt);
+u64 vtmem_staging_bytes(struct vtmem *vt);
+
+static inline void *vtmem_batch_page(struct vtmem_batch *b, unsigned int put)
+{
+	return b->chunk[put / VTMEM_CHUNK_PAGES] +
+	       put % VTMEM_CHUNK_PAGES * VTMEM_PAGE_SIZE;
+}
+
+/* chunks.c */
+void *vtmem_chunk_take(struct vtmem *vt);
+void vtmem_chunk_give(struct vtmem *vt, void *chunk);
+bool vtmem_chunks_short(struct vtmem *vt);
+u64 vtmem_chunks_bytes(struct vtmem *vt);
+unsigned int vtmem_chunks_allowed(void);
+int vtmem_chunks_init(struct vtmem *vt, unsigned int max);
+void vtmem_chunks_exit(struct vtmem *vt);
 
 /* cleancache.c: see there for the contexts */
 int vtmem_cleancache_init(struct vtmem *vt);
@@ -256,6 +297,7 @@ bool vtmem_admission_put(const struct vtmem_key *key, bool workingset);
 void vtmem_admission_evicted(const struct vtmem_key *key, u64 nr);
 void vtmem_admission_ask(struct virtio_device *vdev);
 const char *vtmem_admission_name(void);
+u64 vtmem_admission_bytes(void);
 int vtmem_admission_init(struct virtio_device *vdev);
 void vtmem_admission_exit(void);
 
@@ -302,6 +344,13 @@ void vtmem_hook_exit(void);
 int vtmem_swap_init(struct vtmem *vt, const char *path);
 void vtmem_swap_exit(struct vtmem *vt);
 void vtmem_swap_batch_failed(struct vtmem *vt, struct vtmem_batch *b);
+u64 vtmem_swap_bytes(struct vtmem *vt);
+
+/* memory.c */
+u64 vtmem_memory_bytes(struct vtmem *vt);
+void vtmem_memory_tell(struct vtmem *vt);
+void vtmem_memory_start(struct vtmem *vt);
+void vtmem_memory_stop(struct vtmem *vt);
 
 /* stats.c */
 enum vtmem_stat {
@@ -331,6 +380,7 @@ enum vtmem_stat {
 	VTMEM_SWAP_LOADS,
 	VTMEM_SWAP_LOADS_LOWER,
 	VTMEM_SWAP_LOADS_AHEAD,
+	VTMEM_SWAP_DEFERRED,
 	VTMEM_SWAP_RESCUES,
 	VTMEM_SWAP_LOST,
 	VTMEM_NR_STATS,

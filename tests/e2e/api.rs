@@ -258,6 +258,7 @@ fn metrics_say_what_marks_say() {
         ("vtmem_tmem_hits_total", "hits"),
         ("vtmem_tmem_flushes_total", "flushes"),
         ("vtmem_tmem_chains_total", "chains"),
+        ("vtmem_tmem_driver_memory_bytes", "driver_memory_bytes"),
         ("vtmem_tmem_doorbells_total{queue=\"put\"}", "put_doorbells"),
         ("vtmem_tmem_doorbells_total{queue=\"get\"}", "get_doorbells"),
     ] {
@@ -268,6 +269,13 @@ fn metrics_say_what_marks_say() {
             "{metric}"
         );
     }
+    let driver: u64 = value("vtmem_tmem_driver_memory_bytes")
+        .parse()
+        .expect("a number");
+    assert!(
+        (100 << 10..=1 << 20).contains(&driver),
+        "a driver in a guest of 96M says that it takes {driver} bytes"
+    );
     for disk in [0, 1] {
         let figures = &mark["disks"][disk];
         let labels = format!("{{disk={}}}", figures["id"]);

@@ -28,6 +28,12 @@ pub const CASES: &[Case] = &[
         alone: false,
         run: bulk_swap_in,
     },
+    Case {
+        name: "driver::takes_a_hundredth_of_memory_at_most",
+        needs_guests: true,
+        alone: false,
+        run: takes_little_memory,
+    },
 ];
 
 const MIB: u64 = 1 << 20;
@@ -138,6 +144,7 @@ fn bulk_swap_in() {
              vtmem-work swap-in --mem {} --rounds 3 --seed $seed || exit 1\n\
              done\n\
              echo hits=$(counter hits)\n\
+             echo deferred=$(counter swap_deferred)\n\
              ! dmesg | grep -iE 'oom-kill|out of memory' || exit 2\n\
              no_complaints || exit 3\n",
             tools(),
@@ -148,5 +155,71 @@ fn bulk_swap_in() {
         run.number("hits") > 100_000,
         "swap hardly came from the host:\n{}",
         run.console()
+    );
+    assert_eq!(
+        run.number("deferred"),
+        0,
+        "the host refused nothing, so no read, and no locked page, has to wait for a worker"
+    );
+}
+
+/// Without the driver, with it at rest, while 8 vCPUs swap, and when they have ceased to: what is
+/// missing of the guest's memory, and what the driver says itself.
+fn takes_little_memory() {
+    const MEMORY: u64 = 256 * MIB;
+    let run = Guest::new("256M", 8)
+        .empty_disk(MEMORY, "none")
+        .tmem("256M", "")
+        .run(&format!(
+            "{}\
+             available() {{\n\
+             best=0\n\
+             for look in 1 2 3; do\n\
+             echo 3 >/proc/sys/vm/drop_caches; sleep 1\n\
+             now=$(sed -n 's/MemAvailable: *\\([0-9]*\\).*/\\1/p' /proc/meminfo)\n\
+             [ $now -le $best ] || best=$now\n\
+             done\n\
+             echo $best\n\
+             }}\n\
+             rmmod virtio_tmem || exit 1\n\
+             echo without=$(available)\n\
+             insmod /modules/virtio_tmem.ko swap_lower=/dev/vda || exit 2\n\
+             echo with=$(available)\n\
+             rest=$(counter memory_bytes); echo rest=$rest\n\
+             mkswap /dev/vtmemswap0 >/dev/null && swapon /dev/vtmemswap0 || exit 3\n\
+             for cpu in 1 2 3 4 5 6 7 8; do\n\
+             vtmem-work swap-in --mem {} --rounds 2 --seed $cpu >/dev/null & done\n\
+             most=0\n\
+             while pidof vtmem-work >/dev/null; do\n\
+             now=$(counter memory_bytes); [ $now -le $most ] || most=$now; usleep 50000\n\
+             done\n\
+             echo most=$most\n\
+             for second in $(seq 60); do\n\
+             after=$(counter memory_bytes); [ $after -gt $rest ] || break; sleep 1\n\
+             done\n\
+             echo after=$after\n\
+             echo puts=$(counter puts)\n\
+             no_complaints || exit 4\n",
+            tools(),
+            24 * MIB
+        ));
+    run.succeeded();
+    assert!(run.number("puts") > 10_000, "{}", run.console());
+    let (rest, most) = (run.number("rest"), run.number("most"));
+    let missing = run.number("without").saturating_sub(run.number("with")) << 10;
+    assert!(
+        most > rest,
+        "{most} bytes while it was busy, {rest} before: nothing was added"
+    );
+    assert_eq!(
+        run.number("after"),
+        rest,
+        "what was added was not given back"
+    );
+    let bound = MEMORY / 100;
+    assert!(
+        missing + most - rest <= bound,
+        "{missing} bytes less were available with the driver, {} more while it was busy, {bound} at most",
+        most - rest
     );
 }

@@ -35,6 +35,8 @@ pub const F_EVENTS: u32 = 3;
 pub const F_EVICTIONS: u32 = 4;
 /// Feature bit: [`Config::admission`] says what the host wishes.
 pub const F_ADMISSION: u32 = 5;
+/// Feature bit: the driver writes [`Config::driver_memory`].
+pub const F_DRIVER_MEMORY: u32 = 6;
 
 /// Admission: put every clean page.
 pub const ADMISSION_ALWAYS: u32 = 0;
@@ -99,6 +101,8 @@ pub struct Config {
     pub admission: U32,
     /// Zero.
     pub reserved: U32,
+    /// Written by the driver: bytes of the guest's memory that it takes, with [`F_DRIVER_MEMORY`].
+    pub driver_memory: U64,
 }
 
 /// The head of a request (`struct vtmem_req_hdr`).

@@ -42,7 +42,8 @@ fn rust_layout() -> Layout {
         "max_ops" = max_ops,
         "credit" = credit,
         "admission" = admission,
-        "reserved" = reserved
+        "reserved" = reserved,
+        "driver_memory" = driver_memory
     );
     structure!(
         layout,
@@ -109,6 +110,7 @@ fn rust_layout() -> Layout {
         F_EVENTS,
         F_EVICTIONS,
         F_ADMISSION,
+        F_DRIVER_MEMORY,
         ADMISSION_ALWAYS,
         ADMISSION_SECOND_CHANCE,
         ADMISSION_ADAPTIVE,

@@ -18,6 +18,7 @@ mod request;
 mod ring;
 mod stats;
 
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
@@ -48,7 +49,8 @@ const FEATURES: u64 = 1 << wire::F_EPHEMERAL
     | 1 << wire::F_FLUSH_RANGE
     | 1 << wire::F_EVENTS
     | 1 << wire::F_EVICTIONS
-    | 1 << wire::F_ADMISSION;
+    | 1 << wire::F_ADMISSION
+    | 1 << wire::F_DRIVER_MEMORY;
 
 /// VIRTIO_F_RING_EVENT_IDX, virtio 1.2, chapter 6.
 const F_RING_EVENT_IDX: u32 = 29;
@@ -112,6 +114,8 @@ pub struct TmemDevice<M> {
     features: AtomicU64,
     /// Credit promised in config space, in pages.
     first_credit: AtomicU64,
+    /// As the driver wrote it to config space; a claim, and used as nothing else.
+    driver_memory: Mutex<[u8; 8]>,
     /// Locked while `active` is, if at all.
     recorder: Option<Mutex<Recorder>>,
     active: Mutex<Option<Active<M>>>,
@@ -129,6 +133,7 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
             counters: Counters::default(),
             features: AtomicU64::new(0),
             first_credit: AtomicU64::new(first_credit.into()),
+            driver_memory: Mutex::default(),
             recorder: None,
             active: Mutex::new(None),
         })
@@ -168,6 +173,7 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
             credit: self.first_credit.load(Ordering::Acquire).into(),
             admission: self.admission.load(Ordering::Acquire).into(),
             reserved: 0.into(),
+            driver_memory: self.driver_memory().into(),
         };
         let tail = usize::try_from(offset)
             .ok()
@@ -176,6 +182,28 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
         let length = tail.len().min(data.len());
         data[..length].copy_from_slice(&tail[..length]);
         data[length..].fill(0);
+    }
+
+    /// Writes to the configuration space at `offset`: what falls on [`wire::Config::driver_memory`] is taken, if the driver
+    /// accepted [`wire::F_DRIVER_MEMORY`], and the rest ignored.
+    pub fn write_config(&self, offset: u64, data: &[u8]) {
+        if self.features.load(Ordering::Acquire) & 1 << wire::F_DRIVER_MEMORY == 0 {
+            return;
+        }
+        let mut field = self.driver_memory.lock().expect(NO_PANIC);
+        let start = offset_of!(wire::Config, driver_memory) as u64;
+        for (place, position) in field.iter_mut().zip(start..) {
+            let byte = position
+                .checked_sub(offset)
+                .and_then(|place| data.get(usize::try_from(place).ok()?));
+            if let Some(byte) = byte {
+                *place = *byte;
+            }
+        }
+    }
+
+    fn driver_memory(&self) -> u64 {
+        u64::from_le_bytes(*self.driver_memory.lock().expect(NO_PANIC))
     }
 
     /// The largest size of each queue, in descriptors.
@@ -327,6 +355,7 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
         let mut active = self.lock();
         *active = None;
         self.features.store(0, Ordering::Release);
+        *self.driver_memory.lock().expect(NO_PANIC) = [0; 8];
         self.guest.reset();
         self.first_credit
             .store(self.guest.grant_credit().into(), Ordering::Release);
@@ -337,6 +366,7 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
         let pool = self.guest.host_pool().stats();
         TmemStats {
             evictions_forgotten: self.guest.evictions_forgotten(),
+            driver_memory_bytes: self.driver_memory(),
             ..self.counters.with_pool(pool)
         }
     }

@@ -37,6 +37,8 @@ pub struct TmemStats {
     pub events: u64,
     /// Evicted pages that the driver was not told of in time, because it offered no buffers for events.
     pub evictions_forgotten: u64,
+    /// Bytes of the guest's memory that the driver says it takes; 0 if it does not say.
+    pub driver_memory_bytes: u64,
     /// Ephemeral pages that the pool (all its guests) dropped to make room.
     pub evictions: u64,
     /// Pages that the pool (all its guests) holds now.
@@ -93,6 +95,7 @@ impl Counters {
             polls_in_vain: self.polls_in_vain.load(Relaxed),
             events: self.events.load(Relaxed),
             evictions_forgotten: 0,
+            driver_memory_bytes: 0,
             evictions: pool.evictions,
             stored_pages: pool.stored_pages,
             stored_bytes: pool.stored_bytes,

@@ -359,6 +359,39 @@ fn config_space_says_what_the_host_wants_admitted() {
     }
 }
 
+#[test]
+fn a_driver_says_what_it_takes_of_the_guests_memory() {
+    let pool = HostPool::new(PoolConfig::new(1 << 20));
+    let bytes = 0x0102_0304_0506_0708_u64;
+    let device = Driver::with_config(
+        &pool,
+        ALL_FEATURES | 1 << wire::F_DRIVER_MEMORY,
+        DeviceConfig::default(),
+    )
+    .device;
+    assert_eq!(device.stats().driver_memory_bytes, 0);
+    // As virtio-mmio writes 64 bits; then what is not the field, before, around and behind it.
+    device.write_config(24, &bytes.to_le_bytes()[..4]);
+    device.write_config(28, &bytes.to_le_bytes()[4..]);
+    assert_eq!(device.stats().driver_memory_bytes, bytes);
+    for (offset, length) in [(0, 24), (16, 8), (32, 8), (u64::MAX, 8), (40, 0)] {
+        device.write_config(offset, &vec![0xee; length]);
+        assert_eq!(device.stats().driver_memory_bytes, bytes, "{offset}");
+    }
+    device.write_config(22, &[1, 2, 9, 9]);
+    assert_eq!(device.stats().driver_memory_bytes, bytes & !0xffff | 0x0909);
+    let mut config = [0; 32];
+    device.read_config(0, &mut config);
+    assert_eq!(config[..4], wire::VERSION.to_le_bytes());
+    assert_eq!(config[24..26], [9, 9]);
+
+    device.reset();
+    assert_eq!(device.stats().driver_memory_bytes, 0);
+    // No driver has accepted the feature.
+    device.write_config(24, &bytes.to_le_bytes());
+    assert_eq!(device.stats().driver_memory_bytes, 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 

@@ -170,6 +170,10 @@ impl VirtioDevice for Tmem {
         self.device.read_config(offset, data);
     }
 
+    fn write_config(&self, offset: u64, data: &[u8]) {
+        self.device.write_config(offset, data);
+    }
+
     fn activate(&self, activation: Activation) -> Result<(), ActivateError> {
         let Activation {
             memory,

@@ -2,7 +2,10 @@
 
 use tmem_device::device::TmemStats;
 
-use crate::metrics::{Exposition, Kind::Counter};
+use crate::metrics::{
+    Exposition,
+    Kind::{Counter, Gauge},
+};
 
 /// Metrics of the device; those of the pool behind it are the pool's.
 pub fn expose(stats: &TmemStats, to: &mut Exposition) {
@@ -66,6 +69,13 @@ pub fn expose(stats: &TmemStats, to: &mut Exposition) {
     for (name, help, value) in figures {
         to.single(name, Counter, help, value);
     }
+    let help = "Bytes of the guest's memory that its driver says it takes.";
+    to.single(
+        "vtmem_tmem_driver_memory_bytes",
+        Gauge,
+        help,
+        stats.driver_memory_bytes,
+    );
     let help = "Doorbells; each of the get queue is an exit.";
     to.family("vtmem_tmem_doorbells_total", Counter, help);
     to.sample(&[("queue", "put")], stats.put_doorbells);
