@@ -2,6 +2,8 @@
 
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 
+use super::cpu_features::withdraw_what_lacks_its_ground;
+
 /// Leaf 1, ECX: the local APIC timer takes TSC deadlines. KVM emulates it on every host, and leaves it
 /// to the VMM to say so.
 const ECX_TSC_DEADLINE: u32 = 1 << 24;
@@ -14,8 +16,10 @@ const ECX_SVM: u32 = 1 << 2;
 /// Leaf 1, ECX: nested virtualization (Intel).
 const ECX_VMX: u32 = 1 << 5;
 
-/// Makes `cpuid`, as the host offers it, that of vCPU `id` of `cpus`: one package, a core each.
+/// Makes `cpuid`, as the host offers it, that of vCPU `id` of `cpus`: one package, a core each. What the host offers without
+/// what it needs is not offered.
 pub fn tailor(cpuid: &mut CpuId, id: u8, cpus: u8) {
+    withdraw_what_lacks_its_ground(cpuid.as_mut_slice());
     for entry in cpuid.as_mut_slice() {
         tailor_entry(entry, u32::from(id), u32::from(cpus));
     }

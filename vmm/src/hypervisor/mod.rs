@@ -2,6 +2,7 @@
 //!
 //! [`kvm`] is the only implementation; devices and the machine see nothing else.
 
+mod cpu_features;
 pub mod cpuid;
 pub mod kvm;
 pub mod stats;
