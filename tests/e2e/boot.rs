@@ -22,6 +22,18 @@ pub const CASES: &[Case] = &[
         alone: false,
         run: failing_script_is_seen,
     },
+    Case {
+        name: "boot::a_quiet_boot_is_quiet",
+        needs_guests: true,
+        alone: false,
+        run: a_quiet_boot_is_quiet,
+    },
+    Case {
+        name: "boot::offered_features_work",
+        needs_guests: true,
+        alone: false,
+        run: offered_features_work,
+    },
 ];
 
 fn eight_vcpus_power_off() {
@@ -51,4 +63,30 @@ fn reboot_is_status_3() {
 fn failing_script_is_seen() {
     let run = Guest::new("128M", 1).run("exit 7\n");
     assert!(run.console().contains("vtmem-exit: 7"), "{}", run.console());
+}
+
+/// The default command line says `quiet`, and the kernel has nothing to complain about.
+fn a_quiet_boot_is_quiet() {
+    let run = Guest::new("128M", 2)
+        .run("dmesg -r | grep '^<[0-3]>' | sed 's/^/complaint: /'\necho is-up\n");
+    let console = run.console();
+    assert!(console.contains("is-up"), "{console}");
+    let before = console.split("is-up").next().expect("a first part");
+    let lines = before.lines().filter(|line| !line.starts_with("vtmem: "));
+    assert_eq!(lines.collect::<Vec<_>>(), [""; 0]);
+}
+
+/// What rests on the state that XSAVE keeps is offered where XSAVE is, and nowhere else: in the lab there is none, and AVX faults.
+fn offered_features_work() {
+    let run = Guest::new("128M", 1).run(
+        "flags=$(grep -m1 ^flags /proc/cpuinfo)\n\
+         has() { echo \"$flags\" | grep -qw $1; }\n\
+         has sse2 || exit 1\n\
+         if has avx; then has xsave || exit 2; fi\n\
+         for flag in avx2 fma f16c vaes vpclmulqdq avx512f; do\n\
+         if has $flag; then has avx || exit 3; fi\n\
+         done\n\
+         if has pku; then has xsave || exit 4; fi\n",
+    );
+    run.succeeded();
 }

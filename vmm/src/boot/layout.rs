@@ -56,5 +56,7 @@ pub const SERIAL_GSI: u32 = 4;
 pub const MARK_PORT: u16 = 0x5d0;
 /// ACPI sleep control, sleep status and reset registers.
 pub const POWER_PORT: u16 = 0x600;
+/// PCI's CONFIG_ADDRESS and CONFIG_DATA.
+pub const PCI_PORT: u16 = 0xcf8;
 /// i8042 command port: the classic way to reset.
 pub const I8042_PORT: u16 = 0x64;

@@ -22,6 +22,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::boot::{self, BootError, BootSource, layout};
 use crate::confine::{self, ConfineError, Confinement, Thread};
 use crate::devices::mark::Mark;
+use crate::devices::pci_host::{self, PciHost};
 use crate::devices::power::{self, AcpiPower, I8042};
 use crate::devices::serial::{self, Serial};
 use crate::devices::terminal::RawMode;
@@ -239,6 +240,10 @@ pub fn run(
     buses.io.add(
         port(layout::I8042_PORT, 1),
         Arc::new(I8042::new(exit.clone())),
+    );
+    buses.io.add(
+        port(layout::PCI_PORT, pci_host::PORTS),
+        Arc::new(PciHost::default()),
     );
     // While that may be opened.
     host_memory::open();
