@@ -9,6 +9,7 @@
 mod args;
 mod context;
 mod files;
+mod kernel_log;
 mod mapping;
 mod reread;
 mod scan;

@@ -46,14 +46,14 @@ const DRIVER: &str = "virtio_tmem";
 const DRIVER_COMPLAINTS: [&str; 3] = ["error", "broken", "off until"];
 
 /// Whether a line of the log should not be there.
-pub(super) fn is_complaint(message: &str) -> bool {
+pub fn is_complaint(message: &str) -> bool {
     let has = |what: &&str| message.contains(*what);
     COMPLAINTS.iter().any(has) || (message.contains(DRIVER) && DRIVER_COMPLAINTS.iter().any(has))
 }
 
 /// A reader of the log, from its oldest record on.
 #[derive(Debug)]
-pub(super) struct KernelLog {
+pub struct KernelLog {
     records: File,
     context: u32,
 }
