@@ -12,7 +12,6 @@ use super::FileSystem;
 
 /// More than the files' size together needs; the least that mkfs.xfs makes is 300 MiB.
 const DATA: u64 = 1 << 30;
-const SWAP: u64 = 512 << 20;
 /// What is not whole blocks the guest does not see.
 const BLOCK: usize = 4096;
 
@@ -24,11 +23,16 @@ pub struct Disks {
 }
 
 impl Disks {
-    /// Makes them: `shell` for the guest's shell, and `replay` for the exerciser.
+    /// Makes them: `swap` bytes to swap to, `shell` for the guest's shell, and `replay` for the exerciser.
     ///
     /// # Errors
     /// A program that is missing or fails, a file that cannot be read or made, in one line.
-    pub fn create(fs: FileSystem, shell: &str, replay: Option<&Path>) -> Result<Self, String> {
+    pub fn create(
+        fs: FileSystem,
+        swap: u64,
+        shell: &str,
+        replay: Option<&Path>,
+    ) -> Result<Self, String> {
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let directory = directory.map_err(|e| format!("no temporary directory: {e}"))?;
         let disks = Self {
@@ -58,7 +62,7 @@ impl Disks {
             }
             Err(error) => return Err(format!("{program}: {error}")),
         }
-        create_swap_disk(&disks.path("swap"), SWAP).map_err(|e| e.to_string())?;
+        create_swap_disk(&disks.path("swap"), swap).map_err(|e| e.to_string())?;
         disks.text("shell", shell.as_bytes().to_vec())?;
         if let Some(replay) = replay {
             let text = fs::read(replay).map_err(|e| format!("{}: {e}", replay.display()))?;

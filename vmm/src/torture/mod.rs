@@ -2,13 +2,12 @@
 //! evicts all the time; every byte is checked in the guest.
 
 pub mod disks;
+pub mod guest;
 pub mod mutations;
 pub mod report;
 
-use std::io::{BufRead, BufReader, Read as _};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::thread;
+use std::process::Command;
 
 use clap::ValueEnum;
 use vtmem_images::GuestImage;
@@ -18,6 +17,9 @@ use crate::accel::Accel;
 use crate::compare::stop::Stop;
 use disks::Disks;
 use report::{Progress, Report};
+
+/// Swap of the guest, in bytes.
+const SWAP: u64 = 512 << 20;
 
 /// A file system to torture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -80,20 +82,8 @@ impl Settings {
     }
 
     fn command(&self, guest: &GuestImage, disks: &Disks) -> std::io::Result<Command> {
-        let mut command = Command::new(std::env::current_exe()?);
-        let accel = if self.accel == Accel::Lab {
-            "lab"
-        } else {
-            "kvm"
-        };
+        let mut command = guest::command(guest, self.accel, self.mem, self.cpus)?;
         command
-            .args(["run", "--accel", accel, "--clock", "real"])
-            .arg("--kernel")
-            .arg(&guest.kernel)
-            .arg("--initrd")
-            .arg(&guest.initrd)
-            .args(["--mem", &self.mem.to_string()])
-            .args(["--cpus", &self.cpus.to_string()])
             .args(["--tmem", &format!("size={}", self.pool)])
             .arg("--cmdline")
             .arg(format!(
@@ -105,10 +95,6 @@ impl Settings {
         for disk in disks.options() {
             command.arg("--disk").arg(disk);
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
         Ok(command)
     }
 }
@@ -123,31 +109,21 @@ pub fn run(
     stop: &Stop,
     mut progress: impl FnMut(&Progress),
 ) -> Result<Report, String> {
-    let disks = Disks::create(settings.fs, &settings.script(), settings.script.as_deref())?;
+    let disks = Disks::create(
+        settings.fs,
+        SWAP,
+        &settings.script(),
+        settings.script.as_deref(),
+    )?;
     let mut command = settings
         .command(guest, &disks)
         .map_err(|error| format!("this program's own path: {error}"))?;
-    let child = stop
-        .spawn(&mut command)
-        .map_err(|error| format!("cannot start a guest: {error}"))?;
-    let stderr = child.with(|child| child.stderr.take());
-    let stderr = thread::spawn(move || {
-        let mut text = String::new();
-        // What is not text says nothing.
-        let _ = stderr.map(|mut pipe| pipe.read_to_string(&mut text));
-        text
-    });
     let mut report = Report::default();
-    if let Some(console) = child.with(|child| child.stdout.take()) {
-        for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
-            if let Some(now) = report.line(String::from_utf8_lossy(&line).trim()) {
-                progress(&now);
-            }
+    let (status, said) = guest::follow(&mut command, stop, |line| {
+        if let Some(now) = report.line(line) {
+            progress(&now);
         }
-    }
-    let status = child
-        .wait()
-        .map_err(|error| format!("cannot wait for a guest: {error}"))?;
-    report.end(status.code(), &stderr.join().unwrap_or_default());
+    })?;
+    report.end(status, &said);
     Ok(report)
 }
