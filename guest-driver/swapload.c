@@ -197,7 +197,7 @@ void vtmem_swap_load(struct vtmem_swap *sw, struct bio *bio)
 	}
 	plug = container_of(cb, struct vtmem_plug, cb);
 	bio_list_add(&plug->bios, bio);
-	if (++plug->nr < VTMEM_PLUG_MAX)
+	if (++plug->nr < VTMEM_PLUG_MAX || vtmem_left_out("plug"))
 		return;
 	/* The plug is the task's own, but a wait for the device may flush it meanwhile. */
 	bios = plug->bios;

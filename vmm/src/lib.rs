@@ -19,4 +19,5 @@ pub mod hypervisor;
 pub mod lab;
 pub mod machine;
 pub mod metrics;
+pub mod pressure;
 pub mod torture;

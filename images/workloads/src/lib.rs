@@ -6,6 +6,7 @@ pub mod content;
 pub mod dataset;
 pub mod driver;
 pub mod mark;
+pub mod pressure_lines;
 pub mod random;
 pub mod source;
 pub mod torture_lines;

@@ -2,6 +2,7 @@
 //!
 //! `vtmem-work run --workloads reread,scan,swap,source,sequential --seed 1 --mem BYTES --data /data`
 //! `vtmem-work torture --seconds 60 --threads 8 --seed 1 --mem BYTES --dir /data/torture`
+//! `vtmem-work pressure --seconds 60 --mem BYTES --swap DEVICE`: short of memory in every way; `pressure-one` is one round of one way
 //! `vtmem-work swap-in --mem BYTES --rounds 3`: memory goes out to swap and is asked for again in bulk
 //! `vtmem-work mark --number 1`: has the VMM note its counters
 //! `vtmem-work write --count 100 --seed 1 --dir /data/files`, then `vtmem-work check` with the same options
@@ -11,6 +12,7 @@ mod context;
 mod files;
 mod kernel_log;
 mod mapping;
+mod pressure;
 mod reread;
 mod scan;
 mod sequential;
@@ -26,6 +28,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use vtmem_workloads::mark::Marker;
+use vtmem_workloads::pressure_lines::Kind;
 use vtmem_workloads::workload::{FAILURE_PREFIX, Finished, START_PREFIX, Workload};
 
 /// A guest of `vtmem compare` has this much memory when nothing else is asked for.
@@ -33,6 +36,7 @@ const DEFAULT_MEM: u64 = 96 << 20;
 
 const USAGE: &str = "usage: vtmem-work run [--workloads reread,scan,swap,source,sequential] [--seed N] [--mem BYTES] [--data DIR]
        vtmem-work torture [--seconds N] [--threads N] [--seed N] [--mem BYTES] [--dir DIR] [--volume DIR] [--script FILE] [--faults true]
+       vtmem-work pressure [--seconds N] [--rounds N] [--seed N] [--mem BYTES] [--dir DIR] [--swap DEVICE] [--kinds bulk,cold,...]
        vtmem-work swap-in [--rounds N] [--seed N] [--mem BYTES]
        vtmem-work mark [--number N]
        vtmem-work write|check [--count N] [--seed N] [--dir DIR]";
@@ -43,6 +47,8 @@ fn main() -> ExitCode {
     let result = match command.as_deref() {
         Some("run") => Args::parse(arguments).and_then(run),
         Some("torture") => Args::parse(arguments).and_then(torture),
+        Some("pressure") => Args::parse(arguments).and_then(pressure),
+        Some("pressure-one") => Args::parse(arguments).and_then(pressure_one),
         Some("swap-in") => Args::parse(arguments).and_then(swap_in),
         Some("mark") => Args::parse(arguments).and_then(mark),
         Some(name @ ("write" | "check")) => {
@@ -105,6 +111,43 @@ fn torture(mut args: Args) -> Result<ExitCode, String> {
     args.finish()?;
     let all_right = report("torture", torture::run(&options).map(Finished::from));
     Ok(status(all_right))
+}
+
+fn pressure(mut args: Args) -> Result<ExitCode, String> {
+    let kinds = args.take("kinds", Kind::ALL.map(Kind::name).join(","))?;
+    let options = pressure::Options {
+        duration: Duration::from_secs(args.take("seconds", 0)?),
+        rounds: args.take("rounds", 1)?,
+        seed: args.take("seed", 1)?,
+        mem: args.take("mem", DEFAULT_MEM)?,
+        directory: args.take("dir", PathBuf::from("/data/pressure"))?,
+        swap: args.take("swap", PathBuf::from("/dev/vtmemswap0"))?,
+        kinds: kinds.split(',').map(kind).collect::<Result<_, _>>()?,
+    };
+    args.finish()?;
+    let all_right = report("pressure", pressure::run(&options).map(Finished::from));
+    Ok(status(all_right))
+}
+
+/// One round in this process, which says how many bytes it compared and how many were wrong.
+fn pressure_one(mut args: Args) -> Result<ExitCode, String> {
+    let kind = kind(&args.take("kind", String::new())?)?;
+    let task = pressure::Task {
+        seed: args.take("seed", 1)?,
+        mem: args.take("mem", DEFAULT_MEM)?,
+        directory: args.take("dir", PathBuf::from("/data/pressure"))?,
+        swap: args.take("swap", PathBuf::from("/dev/vtmemswap0"))?,
+    };
+    args.finish()?;
+    let outcome = pressure::run_one(kind, &task).map_err(|e| format!("{}: {e}", kind.name()))?;
+    println!("{} {}", outcome.bytes_verified, outcome.bytes_corrupt);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn kind(name: &str) -> Result<Kind, String> {
+    let names = || Kind::ALL.map(Kind::name).join(", ");
+    Kind::from_name(name)
+        .ok_or_else(|| format!("{name}: no kind of pressure; there are {}", names()))
 }
 
 fn swap_in(mut args: Args) -> Result<ExitCode, String> {

@@ -29,6 +29,17 @@ impl Mapping {
         Ok(mapping)
     }
 
+    /// The same, in huge pages where the kernel has some.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn huge(pages: usize) -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let mapping = Self::map(pages, flags, -1, 0)?;
+        mapping.advise(libc::MADV_HUGEPAGE);
+        Ok(mapping)
+    }
+
     /// Maps `pages` pages of `file` from page number `first`. Whoever shortens the file meanwhile kills this process when
     /// it touches the rest.
     ///
@@ -137,6 +148,41 @@ impl Mapping {
     /// The kernel's.
     pub fn bring_back(&self) -> io::Result<()> {
         self.ask(libc::MADV_WILLNEED)
+    }
+
+    /// Page number `index` alone goes out.
+    ///
+    /// # Panics
+    /// Beyond the end.
+    pub fn reclaim_one(&mut self, index: usize) {
+        let page = self.page(index).as_mut_ptr();
+        // SAFETY: a page of this mapping; the advice changes no content. Without it, the page stays.
+        unsafe { libc::madvise(page.cast(), PAGE_SIZE, libc::MADV_PAGEOUT) };
+    }
+
+    /// Tells the kernel that this memory is what to take first.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn cool(&self) -> io::Result<()> {
+        self.ask(libc::MADV_COLD)
+    }
+
+    /// Has all of it in memory, until it is unmapped.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn lock(&self) -> io::Result<()> {
+        // SAFETY: the range is this mapping, and no content changes.
+        match unsafe { libc::mlock(self.start.as_ptr().cast(), self.length()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Its address and length, in bytes, for who speaks of it to the kernel from another process.
+    pub fn place(&self) -> (usize, usize) {
+        (self.start.as_ptr().addr(), self.length())
     }
 
     /// Which pages are in memory.

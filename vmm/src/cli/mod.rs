@@ -9,6 +9,7 @@ pub mod images;
 pub mod lab;
 pub mod manual;
 pub mod parse;
+pub mod pressure;
 pub mod run;
 pub mod tmem;
 pub mod torture;
@@ -53,6 +54,8 @@ enum Command {
     Lab(lab::LabArgs),
     /// Mistreat a guest's page cache and swap over tmem, and check every byte.
     Torture(torture::TortureArgs),
+    /// Run a guest short of memory with tmem and without, and see that it fares no worse.
+    Pressure(pressure::PressureArgs),
     /// Build, list or remove the guest's and the lab's images.
     Images(images::ImagesArgs),
     /// Watch and steer a guest by its control socket.
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::execute(args),
         Command::Lab(args) => lab::execute(args),
         Command::Torture(args) => torture::execute(args),
+        Command::Pressure(args) => pressure::execute(args),
         Command::Images(args) => images::execute(args),
         Command::Ctl(args) => ctl::execute(args),
         Command::Doctor => Ok(doctor::execute()),

@@ -77,6 +77,12 @@ pub struct TortureArgs {
     /// with fault injection, as --debug-kernel has.
     #[arg(long, conflicts_with_all = ["mutate", "script"])]
     faults: bool,
+    /// Load the driver without its cleancache: file pages are not kept.
+    #[arg(long)]
+    no_cleancache: bool,
+    /// Give the guest nothing to swap to.
+    #[arg(long)]
+    no_swap: bool,
     /// Pass although hardly any page came from the host: without this, fewer hits than one in 20 operations are a failure.
     /// With --script they never are.
     #[arg(long)]
@@ -109,6 +115,8 @@ pub fn execute(args: TortureArgs) -> Result<ExitCode, CliError> {
         cpus: args.cpus,
         pool: args.pool,
         accel: args.accel.resolve(),
+        cleancache: !args.no_cleancache,
+        swap: !args.no_swap,
         script: args.script,
         faults: args.faults,
     };

@@ -58,6 +58,10 @@ pub struct Settings {
     pub pool: u64,
     /// Where it runs, already decided.
     pub accel: Accel,
+    /// Whether the driver keeps page cache.
+    pub cleancache: bool,
+    /// Whether the guest swaps.
+    pub swap: bool,
     /// Operations to do instead of random ones.
     pub script: Option<PathBuf>,
     /// Whether allocations and requests of the driver fail at random; the debug kernel can do that.
@@ -88,9 +92,11 @@ impl Settings {
             .arg("--cmdline")
             .arg(format!(
                 "console=ttyS0 quiet log_buf_len=1M panic=-1 oops=panic vtmem.tmem=1 \
-                 vtmem.tmem_args=\"admission=always\" vtmem.data=/dev/vda vtmem.fs={} vtmem.swap=/dev/vdb \
+                 vtmem.tmem_args=\"admission=always cleancache={}\" vtmem.data=/dev/vda vtmem.fs={} vtmem.swap={} \
                  vtmem.exec=\"sh /dev/vdc\"",
-                self.fs.name()
+                if self.cleancache { "Y" } else { "N" },
+                self.fs.name(),
+                if self.swap { "/dev/vdb" } else { "none" }
             ));
         for disk in disks.options() {
             command.arg("--disk").arg(disk);

@@ -40,6 +40,9 @@ pub const MUTATIONS: [Mutation; 15] = [
     on_ext4("writeback-failed"),
 ];
 
+/// What `vtmem pressure` finds missing: a bound, by which nothing that is read is any different.
+pub const UNDER_PRESSURE: [&str; 1] = ["plug"];
+
 /// The mutation called `name`.
 pub fn find(name: &str) -> Option<Mutation> {
     MUTATIONS.into_iter().find(|mutation| mutation.name == name)

@@ -6,12 +6,14 @@ fn the_driver_has_exactly_these() {
     let sources = [
         include_str!("../../../guest-driver/compat/pagecache-6.1.c"),
         include_str!("../../../guest-driver/cleancache.c"),
+        include_str!("../../../guest-driver/swapload.c"),
     ];
     let in_driver: BTreeSet<_> = sources
         .iter()
         .flat_map(|source| source.split("vtmem_left_out(\"").skip(1))
         .filter_map(|rest| rest.split('"').next())
         .collect();
-    let here: BTreeSet<_> = MUTATIONS.iter().map(|mutation| mutation.name).collect();
+    let coherence = MUTATIONS.iter().map(|mutation| mutation.name);
+    let here: BTreeSet<_> = coherence.chain(UNDER_PRESSURE).collect();
     assert_eq!(here, in_driver);
 }
