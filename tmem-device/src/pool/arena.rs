@@ -7,9 +7,10 @@
 //! still there. A sealed page is not written to, since that would make the kernel keep it; but where a guest's page had a
 //! page to itself and has gone, another may take its place, and the segment is sealed once more.
 //!
-//! This is the only file of the pool with unsafe code, but for `reclaim.rs`.
+//! This is the only file of the pool with unsafe code, but for `reclaim.rs` and `heap.rs`.
 
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::codec::Page;
@@ -33,8 +34,11 @@ pub(super) const SEGMENT_PAYLOAD: usize = SEGMENT_PAGES * PAYLOAD;
 /// Address space is taken from the kernel in pieces of so many segments, 16 MiB.
 const REGION_SEGMENTS: usize = 128;
 
-/// Free segments whose memory is kept for the next ones where the kernel cannot take it: 1 MiB.
+/// Free segments whose memory is kept for the next ones where the kernel cannot take it, or beyond what there is room for: 1 MiB.
 const KEPT: usize = 8;
+
+/// Free segments whose memory is returned at once, about 10 us each.
+const TRIMMED: usize = 16;
 
 /// What a whole page begins with, kept elsewhere.
 pub(super) type FirstWord = [u8; HEADER];
@@ -48,6 +52,8 @@ pub(super) struct Arena {
     reclaimable: bool,
     reclaim: Reclaim,
     free: Mutex<Free>,
+    /// How many are kept of those that are free.
+    kept: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -93,6 +99,7 @@ impl Arena {
             reclaimable,
             reclaim: Reclaim::new(),
             free: Mutex::default(),
+            kept: AtomicUsize::new(0),
         })
     }
 
@@ -104,6 +111,7 @@ impl Arena {
                 Some(memory) => memory,
                 None => free.take_fresh()?,
             };
+            self.kept.store(free.kept.len(), Relaxed);
             free.last_header += 1;
             (memory, free.last_header)
         };
@@ -126,13 +134,13 @@ impl Arena {
                 // SAFETY: the segment's memory, which nobody uses; `segment` withdraws it.
                 unsafe { self.reclaim.offer(whole(memory)) };
             }
-            self.lock().kept.push(memory);
+            self.keep(&mut self.lock(), memory);
             return;
         }
         {
             let mut free = self.lock();
             if free.kept.len() < KEPT {
-                free.kept.push(memory);
+                self.keep(&mut free, memory);
                 return;
             }
         }
@@ -141,9 +149,34 @@ impl Arena {
         self.lock().empty.push(memory);
     }
 
+    fn keep(&self, free: &mut Free, memory: NonNull<u8>) {
+        free.kept.push(memory);
+        self.kept.store(free.kept.len(), Relaxed);
+    }
+
     /// Returns the memory of free segments to the kernel at once.
     pub fn trim(&self) {
-        let kept = std::mem::take(&mut self.lock().kept);
+        self.trim_some(usize::MAX);
+    }
+
+    /// The same, of as many as hold more than `bytes` and a little; of a few at once. The kernel may take them anyway, but does
+    /// not before it must, and meanwhile something else may have taken the room that they are counted as.
+    pub fn trim_to(&self, bytes: u64) {
+        let most = usize::try_from(bytes).unwrap_or(usize::MAX) / SEGMENT_BYTES + KEPT;
+        let kept = self.kept.load(Relaxed);
+        if kept > most {
+            self.trim_some((kept - most).min(TRIMMED));
+        }
+    }
+
+    fn trim_some(&self, limit: usize) {
+        let kept = {
+            let mut free = self.lock();
+            let rest = free.kept.len().saturating_sub(limit);
+            let kept = free.kept.split_off(rest);
+            self.kept.store(rest, Relaxed);
+            kept
+        };
         for memory in &kept {
             // SAFETY: the memory of a free segment, which nobody else can take as long as it is in no list.
             unsafe { self.reclaim.discard(&[whole(*memory)]) };

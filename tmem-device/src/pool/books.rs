@@ -29,7 +29,7 @@ pub const PAGE_METADATA: u64 = 48;
 /// has it 6, and slack of these. Its [`PAGE_METADATA`] then covers the tier's own index, 17 bytes, in place of the record.
 pub(super) const CLEAN_METADATA: u64 = 24;
 
-/// Bytes of metadata that each object with pages is charged: its place 56, its share of the table over objects, and slack
+/// Bytes of metadata that each object with pages is charged: its place 56, its share of two tables over objects, 8 to 16, and slack
 /// of these.
 pub const OBJECT_METADATA: u64 = 112;
 
@@ -230,6 +230,13 @@ impl Books {
 
     pub fn size(&self) -> u64 {
         self.lock().size
+    }
+
+    /// Bytes that are not taken.
+    pub fn free(&self) -> u64 {
+        let totals = self.lock();
+        let taken = totals.ephemeral + totals.persistent;
+        totals.size.saturating_sub(taken)
     }
 
     pub fn set_size(&self, size: u64, dirty_limit: u64) {

@@ -4,11 +4,14 @@
 //! insertion moves more than one chain, and the table is never more than twice as large as it needs to be. The chains go
 //! through the slab itself.
 
+use super::heap::MAPPED;
+use super::slab;
+
 /// No slot: the end of a chain.
 pub(super) const NIL: u32 = u32::MAX;
 
 /// Buckets that are allocated together.
-const CHUNK: usize = 256;
+const CHUNK: usize = MAPPED / size_of::<u32>();
 
 /// What the chains go through.
 pub(super) trait Links {
@@ -20,8 +23,7 @@ pub(super) trait Links {
 /// The table.
 #[derive(Default)]
 pub(super) struct Chains {
-    #[expect(clippy::vec_box, reason = "a table that grows is not to be copied")]
-    heads: Vec<Box<[u32; CHUNK]>>,
+    heads: Vec<Box<[u32]>>,
     buckets: usize,
     slots: usize,
 }
@@ -81,8 +83,8 @@ impl Chains {
 
     /// Bytes that the table takes.
     pub fn bytes(&self) -> usize {
-        self.heads.len() * size_of::<[u32; CHUNK]>()
-            + self.heads.capacity() * size_of::<Box<[u32; CHUNK]>>()
+        self.heads.len() * CHUNK * size_of::<u32>()
+            + self.heads.capacity() * size_of::<Box<[u32]>>()
     }
 
     fn push(&mut self, links: &mut impl Links, slot: u32) {
@@ -111,7 +113,7 @@ impl Chains {
 
     fn grow(&mut self, links: &mut impl Links) {
         if self.buckets == self.heads.len() * CHUNK {
-            self.heads.push(Box::new([NIL; CHUNK]));
+            self.heads.push(vec![NIL; CHUNK].into_boxed_slice());
         }
         let new = self.buckets;
         self.buckets += 1;
@@ -127,8 +129,10 @@ impl Chains {
         let chain = std::mem::replace(self.head_mut(last), NIL);
         self.buckets = last;
         self.deal_chain(links, chain);
-        if self.buckets.div_ceil(CHUNK) + 1 < self.heads.len() {
+        // A chunk stays until the one before it is half empty, or what comes and goes at its end would cost system calls.
+        if self.buckets.div_ceil(CHUNK / 2) + 2 < 2 * self.heads.len() {
             self.heads.pop();
+            slab::shrink(&mut self.heads);
         }
     }
 

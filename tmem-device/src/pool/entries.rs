@@ -1,14 +1,10 @@
 //! The entries of a shard: where each page is, in a slab that is searched by hash.
 //!
-//! The slab has no holes (the last entry moves into the place of a removed one) and grows and
-//! shrinks by chunks, so its memory follows the number of pages in both directions, and
-//! nothing is copied when it grows.
+//! The slab has no holes: the last entry moves into the place of a removed one.
 
 use super::below::{At, PackedAt};
 use super::chains::{Chains, Links, NIL};
-
-/// Entries in a chunk.
-const CHUNK: usize = 128;
+use super::slab::Slab;
 
 /// Names one page of a shard: its object's number, and the low half of its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +32,8 @@ struct Entry {
 /// The slab, and the table over it.
 #[derive(Default)]
 pub(super) struct Entries {
-    slab: Slab,
+    slab: Slab<Entry>,
     chains: Chains,
-}
-
-#[derive(Default)]
-struct Slab {
-    chunks: Vec<Vec<Entry>>,
 }
 
 /// A slot's page is elsewhere now.
@@ -116,11 +107,7 @@ impl Entries {
 
     /// Bytes that slab and table take.
     pub fn bytes(&self) -> usize {
-        let chunks = self.slab.chunks.iter();
-        let entries: usize = chunks.map(Vec::capacity).sum();
-        entries * size_of::<Entry>()
-            + self.slab.chunks.capacity() * size_of::<Vec<Entry>>()
-            + self.chains.bytes()
+        self.slab.bytes() + self.chains.bytes()
     }
 }
 
@@ -130,46 +117,7 @@ impl PageKey {
     }
 }
 
-impl Slab {
-    fn len(&self) -> usize {
-        match self.chunks.last() {
-            Some(last) => (self.chunks.len() - 1) * CHUNK + last.len(),
-            None => 0,
-        }
-    }
-
-    fn get(&self, slot: u32) -> &Entry {
-        &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
-    }
-
-    fn get_mut(&mut self, slot: u32) -> &mut Entry {
-        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
-    }
-
-    fn push(&mut self, entry: Entry) {
-        match self.chunks.last_mut() {
-            Some(last) if last.len() < CHUNK => last.push(entry),
-            _ => {
-                let mut chunk = Vec::with_capacity(CHUNK);
-                chunk.push(entry);
-                self.chunks.push(chunk);
-            }
-        }
-    }
-
-    /// # Panics
-    /// There is no entry.
-    fn pop(&mut self) -> Entry {
-        let last = self.chunks.last_mut().expect("there is an entry");
-        let entry = last.pop().expect("a chunk is not empty");
-        if last.is_empty() {
-            self.chunks.pop();
-        }
-        entry
-    }
-}
-
-impl Links for Slab {
+impl Links for Slab<Entry> {
     fn hash(&self, slot: u32) -> u64 {
         self.get(slot).key.hash()
     }

@@ -43,6 +43,7 @@ mod filled;
 mod ghosts;
 mod governed;
 mod guest;
+mod heap;
 mod key;
 mod objects;
 mod reclaim;
@@ -50,6 +51,7 @@ mod reload;
 mod room;
 mod segments;
 mod shard;
+mod slab;
 mod stats;
 mod store;
 mod turns;
@@ -184,6 +186,7 @@ impl HostPool {
     /// Makes an empty pool above tiers, of which the first that takes a page has it; 256 are used at most. A [`Writer`] is to be
     /// started for it.
     pub fn with_tiers(mut config: PoolConfig, mut tiers: Vec<Arc<dyn Tier>>) -> Arc<Self> {
+        heap::set_up();
         config.size = config.size.min(MAX_SIZE);
         tiers.truncate(MAX_TIERS);
         let dirty_limit = config.dirty_limit(config.size, &tiers);
@@ -378,6 +381,7 @@ impl HostPool {
             self.books.release(store.guest, kind, surplus);
         }
         self.tidy(store.guest);
+        self.arena.trim_to(self.books.free());
         self.wake_writer();
     }
 

@@ -3,33 +3,41 @@
 //! Entries name their object by a number, and their page by the low half of its index: an object with pages in several
 //! parts of 2^32 pages is several here.
 
+use std::cell::Cell;
+
 use super::chains::{Chains, Links, NIL};
-use super::key::ObjectKey;
+use super::key::{ObjectKey, mix};
+use super::slab::Slab;
 
 /// An object that has pages, or a part of one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Object {
     pub key: ObjectKey,
+    /// Names it for as long as it has pages.
+    number: u32,
     /// The high half of the indexes.
     pub part: u32,
-    /// How many pages; 0 marks a free place.
-    pub pages: u32,
+    /// How many pages.
+    pages: u32,
     /// No page has a larger index, in its low half.
     pub highest: u32,
-    next: u32,
+    next_by_key: u32,
+    next_by_number: u32,
 }
 
-/// In the order of numbers.
+/// Objects are found by key and part, and by number. The numbers are not places: those that are left move together, or a
+/// few of them would hold the memory of all that there ever were.
 #[derive(Default)]
 pub(super) struct Objects {
-    slab: Slab,
-    chains: Chains,
-    free: Vec<u32>,
+    slab: Slab<Object>,
+    by_key: Chains,
+    by_number: Chains,
+    /// The number that is tried next.
+    next: u32,
+    /// The place that was looked up last: most often, it is the next one too.
+    last: Cell<u32>,
     tally: Tally,
 }
-
-#[derive(Default)]
-struct Slab(Vec<Object>);
 
 /// How many pages each of the guest's pools has, by id. Pools without pages are not in it.
 #[derive(Default)]
@@ -70,87 +78,141 @@ impl Tally {
 impl Objects {
     /// The number of an object's part.
     pub fn find(&self, key: &ObjectKey, part: u32) -> Option<u32> {
-        let mut number = self.chains.first(key.hash());
-        while number != NIL {
-            let object = self.get(number);
+        let slot = self.slot_of(key, part)?;
+        Some(self.slab.get(slot).number)
+    }
+
+    fn slot_of(&self, key: &ObjectKey, part: u32) -> Option<u32> {
+        if let Some(slot) = self.last(|object| object.part == part && object.key == *key) {
+            return Some(slot);
+        }
+        let mut slot = self.by_key.first(key.hash());
+        while slot != NIL {
+            let object = self.slab.get(slot);
             if object.part == part && object.key == *key {
-                return Some(number);
+                self.last.set(slot);
+                return Some(slot);
             }
-            number = object.next;
+            slot = object.next_by_key;
         }
         None
     }
 
     /// The numbers of all parts of an object from one to another.
     pub fn parts(&self, key: &ObjectKey, first: u32, last: u32) -> Vec<u32> {
-        let mut number = self.chains.first(key.hash());
+        let mut slot = self.by_key.first(key.hash());
         let mut parts = Vec::new();
-        while number != NIL {
-            let object = self.get(number);
+        while slot != NIL {
+            let object = self.slab.get(slot);
             if (first..=last).contains(&object.part) && object.key == *key {
-                parts.push(number);
+                parts.push(object.number);
             }
-            number = object.next;
+            slot = object.next_by_key;
         }
         parts
     }
 
+    /// The place that was looked up last, if it is the one.
+    fn last(&self, is: impl FnOnce(&Object) -> bool) -> Option<u32> {
+        let slot = self.last.get();
+        ((slot as usize) < self.slab.len() && is(self.slab.get(slot))).then_some(slot)
+    }
+
+    fn place(&self, number: u32) -> Option<u32> {
+        if let Some(slot) = self.last(|object| object.number == number) {
+            return Some(slot);
+        }
+        let mut slot = self.by_number.first(hash(number));
+        while slot != NIL {
+            let object = self.slab.get(slot);
+            if object.number == number {
+                self.last.set(slot);
+                return Some(slot);
+            }
+            slot = object.next_by_number;
+        }
+        None
+    }
+
+    /// # Panics
+    /// There is no object of this number.
     pub fn get(&self, number: u32) -> &Object {
-        &self.slab.0[number as usize]
+        let slot = self
+            .place(number)
+            .expect("entries name objects that are there");
+        self.slab.get(slot)
     }
 
     /// Whether it is still there: a number may be another object's later.
     pub fn is(&self, number: u32, key: &ObjectKey) -> bool {
-        let object = self.slab.0.get(number as usize);
-        object.is_some_and(|object| object.pages > 0 && object.key == *key)
+        let slot = self.place(number);
+        slot.is_some_and(|slot| self.slab.get(slot).key == *key)
     }
 
     /// Adds a page at `index` to an object that may not be there yet; returns its number, and whether it is new.
     pub fn add_page(&mut self, key: &ObjectKey, part: u32, index: u32) -> (u32, bool) {
         self.tally.comes(key.pool);
-        if let Some(number) = self.find(key, part) {
-            let object = &mut self.slab.0[number as usize];
+        if let Some(slot) = self.slot_of(key, part) {
+            let object = self.slab.get_mut(slot);
             object.pages += 1;
             object.highest = object.highest.max(index);
-            return (number, false);
+            return (object.number, false);
         }
-        let object = Object {
+        let number = self.free_number();
+        let slot = self.slab.len() as u32;
+        self.slab.push(Object {
             key: *key,
+            number,
             part,
             pages: 1,
             highest: index,
-            next: NIL,
-        };
-        let number = match self.free.pop() {
-            Some(number) => {
-                self.slab.0[number as usize] = object;
-                number
-            }
-            None => {
-                self.slab.0.push(object);
-                (self.slab.0.len() - 1) as u32
-            }
-        };
-        self.chains.insert(&mut self.slab, number);
+            next_by_key: NIL,
+            next_by_number: NIL,
+        });
+        self.by_key.insert(&mut ByKey(&mut self.slab), slot);
+        self.by_number.insert(&mut ByNumber(&mut self.slab), slot);
+        self.last.set(slot);
         (number, true)
     }
 
+    /// A number that names nothing. They rise; where one is taken, after 2^32 of them, the search goes on anywhere else, as
+    /// those that follow may be taken too.
+    fn free_number(&mut self) -> u32 {
+        let mut number = self.next;
+        let mut tries = 0;
+        while self.place(number).is_some() {
+            tries += 1;
+            number = mix(u64::from(self.next) << 32 | tries) as u32;
+        }
+        self.next = number.wrapping_add(1);
+        number
+    }
+
     /// A page of the object goes. Whether the object goes with it.
+    ///
+    /// # Panics
+    /// There is no object of this number.
     pub fn page_goes(&mut self, number: u32) -> bool {
-        let object = &mut self.slab.0[number as usize];
+        let slot = self
+            .place(number)
+            .expect("entries name objects that are there");
+        let object = self.slab.get_mut(slot);
         self.tally.goes(object.key.pool);
-        if object.pages > 1 {
-            object.pages -= 1;
+        object.pages -= 1;
+        if object.pages > 0 {
             return false;
         }
-        self.chains.remove(&mut self.slab, number);
-        self.slab.0[number as usize].pages = 0;
-        self.free.push(number);
-        while let Some(last) = self.slab.0.len().checked_sub(1)
-            && self.free.last() == Some(&(last as u32))
-        {
-            self.free.pop();
-            self.slab.0.pop();
+        self.by_key.remove(&mut ByKey(&mut self.slab), slot);
+        self.by_number.remove(&mut ByNumber(&mut self.slab), slot);
+        let last = self.slab.len() as u32 - 1;
+        if slot != last {
+            self.by_key.redirect(&mut ByKey(&mut self.slab), last, slot);
+            self.by_number
+                .redirect(&mut ByNumber(&mut self.slab), last, slot);
+        }
+        let object = self.slab.pop();
+        if slot != last {
+            *self.slab.get_mut(slot) = object;
         }
         true
     }
@@ -165,29 +227,53 @@ impl Objects {
     /// How many there are.
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.slab.0.len() - self.free.len()
+        self.slab.len()
     }
 
-    /// Bytes that slab and table take.
+    /// Bytes that slab and tables take.
     pub fn bytes(&self) -> usize {
-        self.slab.0.capacity() * size_of::<Object>()
-            + self.free.capacity() * size_of::<u32>()
-            + self.chains.bytes()
+        self.slab.bytes()
+            + self.by_key.bytes()
+            + self.by_number.bytes()
             + self.tally.pools.capacity() * size_of::<(u32, u64)>()
     }
 }
 
-impl Links for Slab {
+fn hash(number: u32) -> u64 {
+    mix(number.into())
+}
+
+/// The chains through objects with keys alike.
+struct ByKey<'a>(&'a mut Slab<Object>);
+
+/// Those through objects with numbers alike.
+struct ByNumber<'a>(&'a mut Slab<Object>);
+
+impl Links for ByKey<'_> {
     fn hash(&self, slot: u32) -> u64 {
-        self.0[slot as usize].key.hash()
+        self.0.get(slot).key.hash()
     }
 
     fn next(&self, slot: u32) -> u32 {
-        self.0[slot as usize].next
+        self.0.get(slot).next_by_key
     }
 
     fn set_next(&mut self, slot: u32, next: u32) {
-        self.0[slot as usize].next = next;
+        self.0.get_mut(slot).next_by_key = next;
+    }
+}
+
+impl Links for ByNumber<'_> {
+    fn hash(&self, slot: u32) -> u64 {
+        hash(self.0.get(slot).number)
+    }
+
+    fn next(&self, slot: u32) -> u32 {
+        self.0.get(slot).next_by_number
+    }
+
+    fn set_next(&mut self, slot: u32, next: u32) {
+        self.0.get_mut(slot).next_by_number = next;
     }
 }
 

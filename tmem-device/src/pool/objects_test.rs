@@ -24,9 +24,9 @@ fn objects_are_there_while_they_have_pages() {
     assert_eq!(objects.find(&key(1, 1), 0), None);
     assert!(!objects.is(first, &key(1, 1)));
     assert_eq!(objects.len(), 1);
-    // A free number is used again.
-    assert_eq!(objects.add_page(&key(3, 9), 0, 0), (first, true));
-    assert!(objects.is(first, &key(3, 9)));
+    // A number is not used again soon.
+    let (third, new) = objects.add_page(&key(3, 9), 0, 0);
+    assert!(new && third != first && objects.is(third, &key(3, 9)));
 }
 
 #[test]
