@@ -23,6 +23,8 @@ enum Fill {
     Objects,
     /// The same, all pages in one object.
     Pages,
+    /// The same, each page in a part of its own of one object.
+    Parts,
     /// Pages that do not compress.
     Noise,
 }
@@ -38,7 +40,7 @@ enum Empty {
     Between,
 }
 
-const FILLS: [Fill; 3] = [Fill::Objects, Fill::Pages, Fill::Noise];
+const FILLS: [Fill; 4] = [Fill::Objects, Fill::Pages, Fill::Parts, Fill::Noise];
 const EMPTIES: [Empty; 3] = [Empty::FromTheFirst, Empty::FromTheLast, Empty::Between];
 
 /// Pages that stay.
@@ -74,6 +76,7 @@ impl Hostile {
                 (object, 0)
             }
             Fill::Pages | Fill::Noise => (object, number),
+            Fill::Parts => (object, number << 32),
         }
     }
 

@@ -152,5 +152,18 @@ impl Chains {
 }
 
 #[cfg(test)]
+impl Chains {
+    /// How many slots the longest chain has.
+    pub fn longest(&self, links: &impl Links) -> usize {
+        let length = |bucket| {
+            let next = |slot: &u32| Some(links.next(*slot)).filter(|slot| *slot != NIL);
+            let first = Some(self.head(bucket)).filter(|slot| *slot != NIL);
+            std::iter::successors(first, next).count()
+        };
+        (0..self.buckets).map(length).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
 #[path = "chains_test.rs"]
 mod tests;

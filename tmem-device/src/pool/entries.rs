@@ -30,10 +30,14 @@ struct Entry {
 }
 
 /// The slab, and the table over it.
-#[derive(Default)]
 pub(super) struct Entries {
-    slab: Slab<Entry>,
+    slab: Hashed,
     chains: Chains,
+}
+
+struct Hashed {
+    entries: Slab<Entry>,
+    seed: u64,
 }
 
 /// A slot's page is elsewhere now.
@@ -43,15 +47,26 @@ pub(super) struct Moved {
 }
 
 impl Entries {
+    /// None, of which nobody who does not know the seed can choose some that are found slowly.
+    pub fn new(seed: u64) -> Self {
+        Entries {
+            slab: Hashed {
+                entries: Slab::default(),
+                seed,
+            },
+            chains: Chains::default(),
+        }
+    }
+
     pub fn len(&self) -> usize {
-        self.slab.len()
+        self.slab.entries.len()
     }
 
     /// The slot of a page.
     pub fn find(&self, key: PageKey) -> Option<u32> {
-        let mut slot = self.chains.first(key.hash());
+        let mut slot = self.chains.first(key.hash(self.slab.seed));
         while slot != NIL {
-            let entry = self.slab.get(slot);
+            let entry = self.slab.entries.get(slot);
             if entry.key == key {
                 return Some(slot);
             }
@@ -61,21 +76,21 @@ impl Entries {
     }
 
     pub fn key(&self, slot: u32) -> PageKey {
-        self.slab.get(slot).key
+        self.slab.entries.get(slot).key
     }
 
     pub fn at(&self, slot: u32) -> At {
-        self.slab.get(slot).at.into()
+        self.slab.entries.get(slot).at.into()
     }
 
     pub fn set_at(&mut self, slot: u32, at: At) {
-        self.slab.get_mut(slot).at = at.into();
+        self.slab.entries.get_mut(slot).at = at.into();
     }
 
     /// Adds a page that is not there. Its slot is [`Entries::next_slot`].
     pub fn insert(&mut self, key: PageKey, at: At) {
         let slot = self.next_slot();
-        self.slab.push(Entry {
+        self.slab.entries.push(Entry {
             key,
             at: at.into(),
             next: NIL,
@@ -85,7 +100,7 @@ impl Entries {
 
     /// The slot of the page that is inserted next.
     pub fn next_slot(&self) -> u32 {
-        self.slab.len() as u32
+        self.slab.entries.len() as u32
     }
 
     /// Removes a page; the last one may move into its slot.
@@ -93,12 +108,12 @@ impl Entries {
         self.chains.remove(&mut self.slab, slot);
         let last = self.next_slot() - 1;
         if slot == last {
-            self.slab.pop();
+            self.slab.entries.pop();
             return None;
         }
         self.chains.redirect(&mut self.slab, last, slot);
-        let entry = self.slab.pop();
-        *self.slab.get_mut(slot) = entry;
+        let entry = self.slab.entries.pop();
+        *self.slab.entries.get_mut(slot) = entry;
         Some(Moved {
             at: entry.at.into(),
             slot,
@@ -107,27 +122,27 @@ impl Entries {
 
     /// Bytes that slab and table take.
     pub fn bytes(&self) -> usize {
-        self.slab.bytes() + self.chains.bytes()
+        self.slab.entries.bytes() + self.chains.bytes()
     }
 }
 
 impl PageKey {
-    fn hash(self) -> u64 {
-        super::key::mix(u64::from(self.object) << 32 | u64::from(self.index))
+    fn hash(self, seed: u64) -> u64 {
+        super::key::mix(seed ^ (u64::from(self.object) << 32 | u64::from(self.index)))
     }
 }
 
-impl Links for Slab<Entry> {
+impl Links for Hashed {
     fn hash(&self, slot: u32) -> u64 {
-        self.get(slot).key.hash()
+        self.entries.get(slot).key.hash(self.seed)
     }
 
     fn next(&self, slot: u32) -> u32 {
-        self.get(slot).next
+        self.entries.get(slot).next
     }
 
     fn set_next(&mut self, slot: u32, next: u32) {
-        self.get_mut(slot).next = next;
+        self.entries.get_mut(slot).next = next;
     }
 }
 

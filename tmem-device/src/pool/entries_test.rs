@@ -15,7 +15,7 @@ proptest! {
     /// As a map, whatever comes and goes; and whoever is told of moves knows every page's slot.
     #[test]
     fn is_a_map(steps in prop::collection::vec((0..7u32, 0..40u32, any::<bool>()), 1..600)) {
-        let mut entries = Entries::default();
+        let mut entries = Entries::new(7);
         let mut model = BTreeMap::new();
         // By place, which is different for each page here.
         let mut slots = BTreeMap::new();
@@ -55,7 +55,7 @@ proptest! {
 #[test]
 fn an_entry_takes_20_bytes_and_the_slab_gives_memory_back() {
     assert_eq!(size_of::<Entry>(), 20);
-    let mut entries = Entries::default();
+    let mut entries = Entries::new(7);
     for index in 0..100_000 {
         entries.insert(PageKey { object: 1, index }, place(index));
     }
@@ -65,4 +65,21 @@ fn an_entry_takes_20_bytes_and_the_slab_gives_memory_back() {
         entries.remove(0);
     }
     assert!(entries.bytes() < full / 20);
+}
+
+#[test]
+fn pages_chosen_for_one_seed_do_not_share_a_chain_under_another() {
+    let chosen: Vec<_> = (0..2_000_000)
+        .map(|index| PageKey { object: 1, index })
+        .filter(|key| key.hash(0) & 0xfff == 0)
+        .collect();
+    let longest = |seed| {
+        let mut entries = Entries::new(seed);
+        for (number, key) in (0..).zip(&chosen) {
+            entries.insert(*key, place(number));
+        }
+        entries.chains.longest(&entries.slab)
+    };
+    assert!(longest(0) > 400);
+    assert!(longest(0x1234_5678_9abc_def1) < 16);
 }

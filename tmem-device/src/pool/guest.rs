@@ -57,7 +57,7 @@ impl HostPool {
                 id.checked_add(1).filter(|next| *next < u32::MAX)
             })
             .ok()?;
-        let store = Arc::new(Store::new(id, self.config.size, &self.arena));
+        let store = Arc::new(Store::new(id, &self.config, &self.arena));
         self.books.open(id);
         self.stores
             .write()

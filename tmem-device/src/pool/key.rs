@@ -1,5 +1,7 @@
 //! How a page is named.
 
+use std::hash::{BuildHasher, RandomState};
+
 use crate::wire::OBJECT_SIZE;
 
 /// Names an object within a pool.
@@ -37,11 +39,13 @@ pub(super) fn object_bytes(words: &ObjectWords) -> ObjectId {
 }
 
 impl ObjectKey {
-    /// A number that is the same in every run. A guest can choose objects whose numbers collide; they share
-    /// a lock and a chain then, which are that guest's own.
-    pub fn hash(&self) -> u64 {
+    /// A number that depends on every bit of the key and of `seed`. A guest that does not know the seed cannot choose objects whose numbers
+    /// collide.
+    pub fn hash(&self, seed: u64) -> u64 {
         let words = self.object.iter();
-        words.fold(mix(self.pool.into()), |hash, word| mix(hash ^ word))
+        words.fold(mix(seed ^ u64::from(self.pool)), |hash, word| {
+            mix(hash ^ word)
+        })
     }
 }
 
@@ -50,4 +54,9 @@ pub(super) fn mix(mut word: u64) -> u64 {
     word = (word ^ (word >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     word = (word ^ (word >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     word ^ (word >> 33)
+}
+
+/// A seed that nobody else knows.
+pub(super) fn random_seed() -> u64 {
+    RandomState::new().hash_one(0u64)
 }

@@ -122,6 +122,8 @@ pub struct PoolConfig {
     pub dirty: Option<u64>,
     /// With tiers: whether ephemeral pages that would have to go are written to one, and stay there.
     pub spill_ephemeral: bool,
+    /// What the pool's hashes depend on. A guest that knows it can choose pages that are found slowly.
+    pub seed: u64,
 }
 
 impl PoolConfig {
@@ -135,6 +137,16 @@ impl PoolConfig {
             reclaimable: true,
             dirty: None,
             spill_ephemeral: false,
+            seed: 0,
+        }
+    }
+
+    /// The same with a seed that nobody knows, as a guest that is not trusted requires; without, a pool does the same in every
+    /// run.
+    pub fn with_secret_seed(self) -> Self {
+        PoolConfig {
+            seed: key::random_seed(),
+            ..self
         }
     }
 }

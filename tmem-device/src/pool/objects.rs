@@ -27,9 +27,11 @@ pub(super) struct Object {
 
 /// Objects are found by key and part, and by number. The numbers are not places: those that are left move together, or a
 /// few of them would hold the memory of all that there ever were.
-#[derive(Default)]
 pub(super) struct Objects {
     slab: Slab<Object>,
+    seed: u64,
+    /// How many are not the first part of theirs.
+    later_parts: usize,
     by_key: Chains,
     by_number: Chains,
     /// The number that is tried next.
@@ -76,6 +78,20 @@ impl Tally {
 }
 
 impl Objects {
+    /// None, of which nobody who does not know the seed can choose some that are found slowly.
+    pub fn new(seed: u64) -> Self {
+        Objects {
+            slab: Slab::default(),
+            seed,
+            later_parts: 0,
+            by_key: Chains::default(),
+            by_number: Chains::default(),
+            next: 0,
+            last: Cell::new(0),
+            tally: Tally::default(),
+        }
+    }
+
     /// The number of an object's part.
     pub fn find(&self, key: &ObjectKey, part: u32) -> Option<u32> {
         let slot = self.slot_of(key, part)?;
@@ -86,7 +102,7 @@ impl Objects {
         if let Some(slot) = self.last(|object| object.part == part && object.key == *key) {
             return Some(slot);
         }
-        let mut slot = self.by_key.first(key.hash());
+        let mut slot = self.by_key.first(hash_part(key, part, self.seed));
         while slot != NIL {
             let object = self.slab.get(slot);
             if object.part == part && object.key == *key {
@@ -98,18 +114,9 @@ impl Objects {
         None
     }
 
-    /// The numbers of all parts of an object from one to another.
-    pub fn parts(&self, key: &ObjectKey, first: u32, last: u32) -> Vec<u32> {
-        let mut slot = self.by_key.first(key.hash());
-        let mut parts = Vec::new();
-        while slot != NIL {
-            let object = self.slab.get(slot);
-            if (first..=last).contains(&object.part) && object.key == *key {
-                parts.push(object.number);
-            }
-            slot = object.next_by_key;
-        }
-        parts
+    /// Whether objects may have parts but the first.
+    pub fn has_later_parts(&self) -> bool {
+        self.later_parts > 0
     }
 
     /// The place that was looked up last, if it is the one.
@@ -122,7 +129,7 @@ impl Objects {
         if let Some(slot) = self.last(|object| object.number == number) {
             return Some(slot);
         }
-        let mut slot = self.by_number.first(hash(number));
+        let mut slot = self.by_number.first(hash_number(number, self.seed));
         while slot != NIL {
             let object = self.slab.get(slot);
             if object.number == number {
@@ -159,6 +166,7 @@ impl Objects {
             return (object.number, false);
         }
         let number = self.free_number();
+        self.later_parts += usize::from(part != 0);
         let slot = self.slab.len() as u32;
         self.slab.push(Object {
             key: *key,
@@ -169,8 +177,10 @@ impl Objects {
             next_by_key: NIL,
             next_by_number: NIL,
         });
-        self.by_key.insert(&mut ByKey(&mut self.slab), slot);
-        self.by_number.insert(&mut ByNumber(&mut self.slab), slot);
+        self.by_key
+            .insert(&mut ByKey(&mut self.slab, self.seed), slot);
+        self.by_number
+            .insert(&mut ByNumber(&mut self.slab, self.seed), slot);
         self.last.set(slot);
         (number, true)
     }
@@ -202,13 +212,17 @@ impl Objects {
         if object.pages > 0 {
             return false;
         }
-        self.by_key.remove(&mut ByKey(&mut self.slab), slot);
-        self.by_number.remove(&mut ByNumber(&mut self.slab), slot);
+        self.later_parts -= usize::from(object.part != 0);
+        self.by_key
+            .remove(&mut ByKey(&mut self.slab, self.seed), slot);
+        self.by_number
+            .remove(&mut ByNumber(&mut self.slab, self.seed), slot);
         let last = self.slab.len() as u32 - 1;
         if slot != last {
-            self.by_key.redirect(&mut ByKey(&mut self.slab), last, slot);
+            self.by_key
+                .redirect(&mut ByKey(&mut self.slab, self.seed), last, slot);
             self.by_number
-                .redirect(&mut ByNumber(&mut self.slab), last, slot);
+                .redirect(&mut ByNumber(&mut self.slab, self.seed), last, slot);
         }
         let object = self.slab.pop();
         if slot != last {
@@ -239,19 +253,24 @@ impl Objects {
     }
 }
 
-fn hash(number: u32) -> u64 {
-    mix(number.into())
+fn hash_number(number: u32, seed: u64) -> u64 {
+    mix(seed ^ u64::from(number))
+}
+
+fn hash_part(key: &ObjectKey, part: u32, seed: u64) -> u64 {
+    mix(key.hash(seed) ^ u64::from(part))
 }
 
 /// The chains through objects with keys alike.
-struct ByKey<'a>(&'a mut Slab<Object>);
+struct ByKey<'a>(&'a mut Slab<Object>, u64);
 
 /// Those through objects with numbers alike.
-struct ByNumber<'a>(&'a mut Slab<Object>);
+struct ByNumber<'a>(&'a mut Slab<Object>, u64);
 
 impl Links for ByKey<'_> {
     fn hash(&self, slot: u32) -> u64 {
-        self.0.get(slot).key.hash()
+        let object = self.0.get(slot);
+        hash_part(&object.key, object.part, self.1)
     }
 
     fn next(&self, slot: u32) -> u32 {
@@ -265,7 +284,7 @@ impl Links for ByKey<'_> {
 
 impl Links for ByNumber<'_> {
     fn hash(&self, slot: u32) -> u64 {
-        hash(self.0.get(slot).number)
+        hash_number(self.0.get(slot).number, self.1)
     }
 
     fn next(&self, slot: u32) -> u32 {

@@ -18,6 +18,9 @@ const WAITS: usize = 10_000;
 /// Of a guest's ephemeral pages, one part in so many may be new ones before new ones go first (S3-FIFO's 10 %).
 const SMALL_SHARE: u64 = 10;
 
+/// Pages of a segment, of which it may have thousands, that are dropped under one lock.
+const EVICTED_AT_ONCE: usize = 512;
+
 /// Ephemeral pages that are dropped at once where a tier alone has them.
 const BELOW_AT_ONCE: u64 = 512;
 
@@ -113,19 +116,25 @@ impl HostPool {
         let Some((_, shard, queue)) = oldest.min_by_key(|(age, ..)| *age) else {
             return self.evict_below(&store) > 0;
         };
-        let mut evicted = 0;
-        let any = self.with(&store, shard, PoolKind::Ephemeral, |shard, left| {
-            shard.evict(queue, left, |key| {
-                // What leaves the main queue had its second chance, and starts anew.
-                if queue == Queue::Small {
-                    self.ghosts.add(guest, &key);
-                }
-                store.evictions.add(&key);
-                evicted += 1;
-            })
-        });
+        let (oldest, _) = store.with(shard, |shard| shard.oldest(queue));
+        let Some(id) = oldest else {
+            return false;
+        };
+        let (mut evicted, mut record) = (0, Some(0));
+        while let Some(from) = record {
+            record = self.with(&store, shard, PoolKind::Ephemeral, |shard, left| {
+                shard.evict(id, from, EVICTED_AT_ONCE, left, |key| {
+                    // What leaves the main queue had its second chance, and starts anew.
+                    if queue == Queue::Small {
+                        self.ghosts.add(guest, &key);
+                    }
+                    store.evictions.add(&key);
+                    evicted += 1;
+                })
+            });
+        }
         self.counters.evictions.fetch_add(evicted, Relaxed);
-        any
+        true
     }
 
     /// The queue that ephemeral pages leave from.

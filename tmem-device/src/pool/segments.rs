@@ -280,8 +280,12 @@ impl Segments {
     }
 
     /// The oldest segment of a queue.
-    pub fn oldest(&self, queue: Queue) -> Option<u32> {
-        self.order[queue as usize].values().next().copied()
+    pub fn oldest(&self, queue: Queue) -> Option<SegmentId> {
+        let (age, number) = self.order[queue as usize].first_key_value()?;
+        Some(SegmentId {
+            number: *number,
+            age: *age,
+        })
     }
 
     /// The oldest segment of a queue that nobody empties.
@@ -294,10 +298,11 @@ impl Segments {
         })
     }
 
-    /// The slots of the pages in a segment.
-    pub fn slots_of(&self, number: u32) -> Vec<u32> {
-        let pages = self.filled(number).pages(0);
-        pages.map(|found| found.slot).collect()
+    /// The slots of up to `limit` pages in a segment from a record on, with their records; none if the segment has gone.
+    pub fn slots_of(&self, id: SegmentId, from: u16, limit: usize) -> Vec<(u16, u32)> {
+        let pages = self.get(id).map(|segment| segment.pages(from));
+        let pages = pages.into_iter().flatten().take(limit);
+        pages.map(|found| (found.record, found.slot)).collect()
     }
 
     /// The slots of those pages in a segment that the kernel has taken a part of.

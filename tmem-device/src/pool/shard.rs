@@ -132,10 +132,11 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub fn new(arena: Arc<Arena>) -> Self {
+    /// An empty shard, whose hashes depend on the seed.
+    pub fn new(arena: Arc<Arena>, seed: u64) -> Self {
         Shard {
-            entries: Entries::default(),
-            objects: Objects::default(),
+            entries: Entries::new(seed),
+            objects: Objects::new(seed),
             segments: Segments::new(arena),
             below_ephemeral: 0,
             below_persistent: 0,
@@ -333,20 +334,33 @@ impl Shard {
         }
     }
 
-    /// Removes all pages of the oldest segment of a queue, and tells `report` which; those that a tier has stay there. False if
-    /// there is no segment.
-    pub fn evict(&mut self, queue: Queue, left: &mut Left, mut report: impl FnMut(Key)) -> bool {
-        let Some(number) = self.segments.oldest(queue) else {
-            return false;
-        };
-        self.segments.close(number);
-        for key in self.keys(self.segments.slots_of(number)) {
+    /// The oldest segment of a queue, to which nothing is added from now on.
+    pub fn oldest(&mut self, queue: Queue) -> Option<SegmentId> {
+        let id = self.segments.oldest(queue)?;
+        self.segments.leave(id);
+        Some(id)
+    }
+
+    /// Removes up to `limit` pages of a segment from a record on, and tells `report` which; those that a tier has stay there. Returns
+    /// where to go on, or `None` if that were all, or the segment has gone.
+    pub fn evict(
+        &mut self,
+        id: SegmentId,
+        from: u16,
+        limit: usize,
+        left: &mut Left,
+        mut report: impl FnMut(Key),
+    ) -> Option<u16> {
+        let found = self.segments.slots_of(id, from, limit);
+        let next = found.last().map(|(record, _)| record + 1);
+        let slots = found.into_iter().map(|(_, slot)| slot).collect();
+        for key in self.keys(slots) {
             let name = self.name(key);
             if self.drop_page(key, left) {
                 report(name);
             }
         }
-        true
+        next
     }
 
     /// Removes all pages of a segment that the kernel has taken a part of; those that a tier has stay there.

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
+use super::PoolConfig;
 use super::arena::Arena;
 use super::evictions::EvictionLog;
 use super::filled::Queue;
@@ -50,6 +51,7 @@ impl Locked {
 /// A guest's pages.
 pub(super) struct Store {
     pub guest: u32,
+    seed: u64,
     shards: Box<[Locked]>,
     /// Rises with each segment that is opened.
     ages: AtomicU64,
@@ -59,10 +61,10 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// An empty store in a pool of `size` bytes.
-    pub fn new(guest: u32, size: u64, arena: &Arc<Arena>) -> Self {
+    /// An empty store in a pool of that configuration.
+    pub fn new(guest: u32, config: &PoolConfig, arena: &Arc<Arena>) -> Self {
         let shard = |_| Locked {
-            shard: Mutex::new(Shard::new(Arc::clone(arena))),
+            shard: Mutex::new(Shard::new(Arc::clone(arena), config.seed)),
             raw: AtomicU64::new(0),
             dead_ephemeral: AtomicU64::new(0),
             dead_persistent: AtomicU64::new(0),
@@ -72,7 +74,8 @@ impl Store {
         };
         Store {
             guest,
-            shards: (0..(size / SHARD_SIZE).clamp(1, MAX_SHARDS))
+            seed: config.seed,
+            shards: (0..(config.size / SHARD_SIZE).clamp(1, MAX_SHARDS))
                 .map(shard)
                 .collect(),
             ages: AtomicU64::new(0),
@@ -83,7 +86,7 @@ impl Store {
 
     /// The number of the shard that an object's pages are in.
     pub fn shard_of(&self, object: &ObjectKey) -> usize {
-        (object.hash() >> 32) as usize % self.shards.len()
+        (object.hash(self.seed) >> 32) as usize % self.shards.len()
     }
 
     /// The numbers of all shards.

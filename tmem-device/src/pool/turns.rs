@@ -4,6 +4,7 @@ use super::PoolKind;
 use super::below::At;
 use super::entries::PageKey;
 use super::key::{Key, ObjectKey};
+use super::objects::Object;
 use super::shard::{Left, Shard, split};
 
 /// Lookups that a range operation makes in one go, under the lock.
@@ -12,13 +13,42 @@ const STEP: u64 = 1024;
 /// Entries that can be looked at in the time of one lookup.
 const SWEEP: u64 = 8;
 
+/// Parts of an object that are looked up one by one, rather than looked for.
+const FEW_PARTS: u32 = 16;
+
 /// How far a range operation has come.
 #[derive(Default)]
 pub(super) struct Progress {
-    /// The next index to look at.
-    next: u64,
+    parts: Parts,
+    /// The part that is being emptied.
+    part: u32,
+    /// The low half of the next index in it to look at.
+    next: u32,
     /// Entries that are still to be looked at.
     sweep: Option<u32>,
+}
+
+/// How the parts of an object are found.
+#[derive(Default, Clone, Copy)]
+enum Parts {
+    #[default]
+    NotBegun,
+    /// One after the other, to this one.
+    Each(u32),
+    /// Among all pages, in one pass.
+    Among,
+}
+
+impl Progress {
+    fn turn_to(&mut self, part: u32) {
+        if self.part != part {
+            *self = Progress {
+                parts: self.parts,
+                part,
+                ..Progress::default()
+            };
+        }
+    }
 }
 
 impl Shard {
@@ -31,34 +61,62 @@ impl Shard {
         left: &mut Left,
     ) -> bool {
         let mut steps = STEP;
-        let from = first.max(progress.next);
-        if from > last {
-            return true;
-        }
-        let mut parts = self.objects.parts(object, split(from).0, split(last).0);
-        parts.sort_unstable_by_key(|number| self.objects.get(*number).part);
-        for number in parts {
-            let (part, highest) = {
-                let object = self.objects.get(number);
-                (object.part, object.highest)
+        let (first_part, last_part) = (split(first).0, split(last).0);
+        if let Parts::NotBegun = progress.parts {
+            progress.parts = if !self.objects.has_later_parts() {
+                Parts::Each(0)
+            } else if last_part - first_part < FEW_PARTS {
+                Parts::Each(last_part)
+            } else {
+                Parts::Among
             };
-            let base = u64::from(part) << 32;
-            if split(progress.next).0 != part {
-                progress.sweep = None;
-            }
-            let low = split(from.max(base)).1;
-            let high = last.saturating_sub(base).min(highest.into()) as u32;
-            if low <= high
-                && !self.remove_of(number, object, (low, high), progress, &mut steps, left)
-            {
-                progress.next = base | progress.next & u64::from(u32::MAX);
-                return false;
-            }
+            progress.part = first_part;
         }
-        true
+        match progress.parts {
+            Parts::NotBegun => true,
+            Parts::Each(to) => {
+                for part in progress.part..=to {
+                    progress.turn_to(part);
+                    if let Some(number) = self.objects.find(object, part)
+                        && !self.remove_part(
+                            number,
+                            object,
+                            (first, last),
+                            progress,
+                            &mut steps,
+                            left,
+                        )
+                    {
+                        return false;
+                    }
+                }
+                true
+            }
+            Parts::Among => self.sweep(progress, left, |found, index| {
+                let index = u64::from(found.part) << 32 | u64::from(index);
+                found.key == *object && (first..=last).contains(&index)
+            }),
+        }
     }
 
-    /// The same of one part of an object. If it stops, `progress` has the low half of the next index.
+    /// The same of one part of an object, which is the one that `progress` is at.
+    fn remove_part(
+        &mut self,
+        number: u32,
+        key: &ObjectKey,
+        (first, last): (u64, u64),
+        progress: &mut Progress,
+        steps: &mut u64,
+        left: &mut Left,
+    ) -> bool {
+        let object = self.objects.get(number);
+        let base = u64::from(object.part) << 32;
+        let low = split(first.max(base)).1.max(progress.next);
+        let high = last.saturating_sub(base).min(object.highest.into()) as u32;
+        low > high || self.remove_of(number, key, (low, high), progress, steps, left)
+    }
+
+    /// The same of the pages of a part with indexes whose low half is in a range.
     fn remove_of(
         &mut self,
         number: u32,
@@ -72,7 +130,7 @@ impl Shard {
         if progress.sweep.is_none() && lookups <= self.entries.len() as u64 / SWEEP + STEP {
             for index in low..=high {
                 if *steps == 0 {
-                    progress.next = index.into();
+                    progress.next = index;
                     return false;
                 }
                 *steps -= 1;
@@ -97,7 +155,7 @@ impl Shard {
             if turns == 0 {
                 *steps = 0;
                 progress.sweep = Some(slot);
-                progress.next = low.into();
+                progress.next = low;
                 return false;
             }
             turns -= 1;
@@ -115,13 +173,26 @@ impl Shard {
 
     /// Removes pages of a pool, as many as one turn allows; whether these were all. Nobody puts to the pool meanwhile.
     pub fn remove_pool(&mut self, pool: u32, progress: &mut Progress, left: &mut Left) -> bool {
+        let gone = |shard: &Shard| shard.objects.pages_of(pool) == 0;
+        gone(self) || self.sweep(progress, left, |object, _| object.key.pool == pool) || gone(self)
+    }
+
+    /// Looks at as many pages as one turn allows, and removes those that are `wanted`, by object and low half of the index; whether it has
+    /// looked at all.
+    fn sweep(
+        &mut self,
+        progress: &mut Progress,
+        left: &mut Left,
+        wanted: impl Fn(&Object, u32) -> bool,
+    ) -> bool {
+        // The last entry moves into the place of a removed one: it has been looked at.
         let count = self.entries.next_slot();
         let mut slot = progress.sweep.map_or(count, |rest| rest.min(count));
         let end = slot.saturating_sub((STEP * SWEEP) as u32);
         while slot > end {
             slot -= 1;
-            let object = self.entries.key(slot).object;
-            if self.objects.get(object).key.pool == pool {
+            let page = self.entries.key(slot);
+            if wanted(self.objects.get(page.object), page.index) {
                 self.take(slot, left);
             }
         }

@@ -29,7 +29,7 @@ impl TmemService {
     /// Opens what the pool spills to, and makes an empty pool above it, and the device of its guest. Where it is `controlled`, it
     /// may be changed from confined threads: all files are open and all threads there that it may then need.
     pub(crate) fn open(config: &TmemConfig, controlled: bool) -> Result<Self, MachineError> {
-        let mut settings = PoolConfig::new(config.size);
+        let mut settings = PoolConfig::new(config.size).with_secret_seed();
         let mut tiers: Vec<Arc<dyn Tier>> = vec![];
         if let Some(spill) = &config.spill {
             let late = || confine::enter(Thread::SpillLate);
