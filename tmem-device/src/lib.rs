@@ -20,7 +20,7 @@
 //! # Credit
 //! A driver may accept persistent pages before the host has seen them, as far as it has *credit*. The
 //! pool sets a whole page and its metadata aside for each page of credit, counting ephemeral pages
-//! as room because they can be evicted; so a put that was promised is never refused. Credit
+//! as room because they can be evicted; so a put that was promised is refused only by a freeze. Credit
 //! comes in config space at first, then with each response up to the guest's limit
 //! ([`pool::PoolConfig::credit`]), and by event when the driver has none left and 32 pages can be
 //! had. A reset takes it back.

@@ -418,6 +418,16 @@ impl Books {
             .map_or(0, |account| account.promised)
     }
 
+    /// Strikes out promises for so many puts that are refused nevertheless: the guest has spent them by sending the puts.
+    pub fn spend(&self, guest: u32, pages: u32) {
+        let mut totals = self.lock();
+        if let Some(account) = totals.accounts.get_mut(&guest) {
+            let spent = account.promised.min(pages);
+            account.promised -= spent;
+            totals.promised -= u64::from(spent);
+        }
+    }
+
     /// Takes back all that a guest was promised.
     pub fn revoke(&self, guest: u32) {
         let mut totals = self.lock();

@@ -123,7 +123,7 @@ impl Guest {
     }
 
     /// Stores a page, in place of an older one of the same key. After an error the key is absent.
-    /// A persistent put spends one page of credit if the guest has any, and is then never refused.
+    /// A persistent put spends one page of credit if the guest has any, and is then refused only if the guest is frozen.
     pub fn put(
         &self,
         pool: u32,
@@ -344,7 +344,8 @@ impl Guest {
         self.pool.books.set_share(self.store.guest, share);
     }
 
-    /// Refuses all puts from now on, or no longer. A put that is refused drops the older page of its key.
+    /// Refuses all puts from now on, or no longer. A put that is refused drops the older page of its key, and spends the credit that
+    /// it was sent with.
     pub fn freeze(&self, frozen: bool) {
         self.store.frozen.store(frozen, Relaxed);
     }

@@ -34,6 +34,9 @@ impl HostPool {
     ) -> [u64; BATCH] {
         let mut booked = [0; BATCH];
         if store.frozen.load(Relaxed) {
+            if kind == PoolKind::Persistent {
+                self.books.spend(store.guest, pages.len() as u32);
+            }
             return booked;
         }
         for ((_, page), bytes) in pages.iter().zip(&mut booked) {

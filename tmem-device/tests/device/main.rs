@@ -1,5 +1,6 @@
 //! The device as a driver meets it: through rings in guest memory.
 
+mod credit;
 mod doorbells;
 mod driver;
 mod evictions;
