@@ -131,7 +131,9 @@ impl HostPool {
                 .iter()
                 .max_by_key(|queue| shard.segments.figures(**queue).raw)?;
             let oldest = shard.segments.oldest_age(queue)?;
-            let age = oldest + (pick >> 8) % (store.age() - oldest).max(1);
+            // An age that was taken is passed on to the next one, perhaps beyond those that were given out.
+            let ages = store.age().saturating_sub(oldest).max(1);
+            let age = oldest + (pick >> 8) % ages;
             Some((queue, shard.segments.raw_from(queue, age)?))
         });
         let Some((queue, id)) = found else {

@@ -80,17 +80,22 @@ impl Guest {
     /// Drops all ephemeral pages that the guest has now, as if there were no room for them: the driver is told.
     pub fn evict_all(&self) {
         // What is put meanwhile may stay, or the end would be the guest's to say.
-        let until = self.store.age();
-        let older = || {
-            let queues = [Queue::Small, Queue::Main].into_iter();
-            let ages = queues.filter_map(|queue| self.store.oldest(queue));
-            let ages = ages.map(|(age, _)| age);
-            ages.min().is_some_and(|age| age < until)
-        };
-        while older() && self.pool.evict(self.store.guest) {}
+        self.evict_older(self.store.age(), || {});
         // Where a tier alone has them, they are not told from what is put meanwhile.
-        while self.pool.evict_below(&self.store) > 0 {}
+        self.pool.evict_all_below(&self.store);
         self.pool.arena.trim();
+    }
+
+    /// Drops ephemeral pages in segments that are older than that; calls `evicted` after each.
+    fn evict_older(&self, until: u64, mut evicted: impl FnMut()) {
+        for queue in [Queue::Small, Queue::Main] {
+            while let Some((age, shard)) = self.store.oldest(queue)
+                && age < until
+                && self.pool.evict_segment(&self.store, shard, queue)
+            {
+                evicted();
+            }
+        }
     }
 
     /// Drops all pages of an ephemeral pool, which stays; the driver finds out when it asks for one.
@@ -98,8 +103,9 @@ impl Guest {
     /// # Errors
     /// There is no such pool, or it is persistent.
     pub fn flush_pool(&self, pool: u32) -> Result<(), FlushError> {
-        let pools = self.pools_by_id();
-        match pools.kinds.get(&pool) {
+        // Not held meanwhile: the guest's calls do not wait for this one.
+        let kind = self.pools_by_id().kinds.get(&pool).copied();
+        match kind {
             None => Err(FlushError::NoSuchPool(pool)),
             Some(PoolKind::Persistent) => Err(FlushError::Persistent(pool)),
             Some(PoolKind::Ephemeral) => {

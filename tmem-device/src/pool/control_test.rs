@@ -134,3 +134,26 @@ fn what_a_guest_may_have_can_be_read_back() {
     guest.freeze(true);
     assert!(guest.is_frozen());
 }
+
+/// New pages were evicted as they came, for as long as an older one was in the other queue.
+#[test]
+fn evicting_all_does_not_follow_a_guest_that_streams_puts() {
+    let (_pool, guest) = pool(2000);
+    let ephemeral = guest.new_pool(PoolKind::Ephemeral).expect("a pool");
+    // Pages that came again are in the main queue, and pages that did not are more than a tenth.
+    assert_eq!(put(&guest, ephemeral, 100), 100);
+    assert_eq!(got(&guest, ephemeral, 100), 100);
+    assert_eq!(put(&guest, ephemeral, 600), 600);
+    let (mut new, mut segments) = (1_000_000, 0);
+    guest.evict_older(guest.store.age(), || {
+        segments += 1;
+        assert!(segments < 100, "it goes on for as long as there are puts");
+        for _ in 0..40 {
+            new += 1;
+            guest
+                .put(ephemeral, &[9; _], new, &page(new))
+                .expect("room");
+        }
+    });
+    assert_eq!(got(&guest, ephemeral, 600), 0);
+}

@@ -13,8 +13,8 @@ use crate::wire::PAGE_SIZE;
 /// No slot: the record's page has gone.
 const DEAD: u32 = u32::MAX;
 
-/// Records that a segment may have.
-const MAX_RECORDS: usize = u16::MAX as usize;
+/// Records that a segment may have: whoever empties it looks at each.
+const MAX_RECORDS: usize = 8192;
 
 /// Where a record may begin.
 const ALIGNMENT: usize = 4;
@@ -157,8 +157,10 @@ pub(super) struct Filled {
     /// Where a tier has each page; empty where no tier does.
     spots: Vec<PackedSpot>,
     pub queue: Queue,
-    /// When its first page was put, or since when it was filled up again; unique in the queue, rising.
+    /// When its first page was put, or since when it was filled up again; unique in the queue.
     pub age: u64,
+    /// Unique in the shard, rising.
+    pub serial: u64,
     live: u32,
     charged: u64,
     live_cost: u64,
@@ -167,7 +169,7 @@ pub(super) struct Filled {
 }
 
 impl Filled {
-    pub fn new(memory: Segment, queue: Queue, whole: bool, age: u64) -> Self {
+    pub fn new(memory: Segment, queue: Queue, whole: bool, age: u64, serial: u64) -> Self {
         Filled {
             memory,
             records: if whole {
@@ -178,6 +180,7 @@ impl Filled {
             spots: Vec::new(),
             queue,
             age,
+            serial,
             live: 0,
             charged: 0,
             live_cost: 0,

@@ -21,8 +21,9 @@ const SMALL_SHARE: u64 = 10;
 /// Pages of a segment, of which it may have thousands, that are dropped under one lock.
 const EVICTED_AT_ONCE: usize = 512;
 
-/// Ephemeral pages that are dropped at once where a tier alone has them.
+/// Ephemeral pages that are dropped at once where a tier alone has them, and for how many turns these are looked for.
 const BELOW_AT_ONCE: u64 = 512;
+const TURNS_BELOW: usize = 16;
 
 impl HostPool {
     /// Books pages and makes room for them. Returns what was booked for each; 0: it is refused.
@@ -119,17 +120,22 @@ impl HostPool {
         let Some((_, shard, queue)) = oldest.min_by_key(|(age, ..)| *age) else {
             return self.evict_below(&store) > 0;
         };
+        self.evict_segment(&store, shard, queue)
+    }
+
+    /// Drops the oldest segment of a queue in one shard; false if there is none.
+    pub(super) fn evict_segment(&self, store: &Store, shard: usize, queue: Queue) -> bool {
         let (oldest, _) = store.with(shard, |shard| shard.oldest(queue));
         let Some(id) = oldest else {
             return false;
         };
         let (mut evicted, mut record) = (0, Some(0));
         while let Some(from) = record {
-            record = self.with(&store, shard, PoolKind::Ephemeral, |shard, left| {
+            record = self.with(store, shard, PoolKind::Ephemeral, |shard, left| {
                 shard.evict(id, from, EVICTED_AT_ONCE, left, |key| {
                     // What leaves the main queue had its second chance, and starts anew.
                     if queue == Queue::Small {
-                        self.ghosts.add(guest, &key);
+                        self.ghosts.add(store.guest, &key);
                     }
                     store.evictions.add(&key);
                     evicted += 1;
@@ -151,18 +157,36 @@ impl HostPool {
         }
     }
 
-    /// Drops some ephemeral pages of a guest that a tier alone has; how many.
+    /// Drops some ephemeral pages of a guest that a tier alone has; how many. Looks for them among some of its pages: where there are
+    /// few, it may find none.
     pub(super) fn evict_below(&self, store: &Store) -> u64 {
-        let mut evicted = 0;
+        let (mut evicted, mut turns) = (0, TURNS_BELOW);
         for shard in store.numbers() {
-            // Each turn looks at a part of the shard's entries.
-            while evicted < BELOW_AT_ONCE && store.hints(shard).below_ephemeral > 0 {
-                let limit = (BELOW_AT_ONCE - evicted) as usize;
-                evicted += self.with(store, shard, PoolKind::Ephemeral, |shard, left| {
-                    shard.evict_below(limit, left, |key| store.evictions.add(&key)) as u64
-                });
+            while evicted < BELOW_AT_ONCE && turns > 0 && store.hints(shard).below_ephemeral > 0 {
+                turns -= 1;
+                evicted += self.evict_below_some(store, shard, BELOW_AT_ONCE - evicted);
             }
         }
+        evicted
+    }
+
+    /// Drops all ephemeral pages of a guest that a tier alone has now; some that come meanwhile, too.
+    pub(super) fn evict_all_below(&self, store: &Store) {
+        for shard in store.numbers() {
+            // Once round: the end is not the guest's to say.
+            let (turns, _) = store.with(shard, |shard| shard.turns_of_all());
+            for _ in 0..turns {
+                self.evict_below_some(store, shard, u64::MAX);
+            }
+        }
+    }
+
+    /// Each turn looks at a part of the shard's entries.
+    fn evict_below_some(&self, store: &Store, shard: usize, limit: u64) -> u64 {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let evicted = self.with(store, shard, PoolKind::Ephemeral, |shard, left| {
+            shard.evict_below(limit, left, |key| store.evictions.add(&key)) as u64
+        });
         self.counters.evictions.fetch_add(evicted, Relaxed);
         evicted
     }

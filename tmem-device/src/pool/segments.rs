@@ -25,11 +25,17 @@ const VACANT_SHARE_PERSISTENT: u64 = 512;
 /// Segments that are looked at for such places at once.
 const LOOKS: usize = 32;
 
+/// Segments that are looked at at all, whatever they are: some 100 us.
+const MOST_LOOKS: usize = 1024;
+
 /// Names a segment, also after its number was given to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SegmentId {
     pub number: u32,
+    /// An age may be taken twice: a page that is moved takes its segment's along.
     pub age: u64,
+    /// Never that of another one.
+    serial: u64,
 }
 
 /// What a segment's end sets free.
@@ -52,6 +58,10 @@ pub(super) struct Segments {
     figures: [Figures; QUEUES],
     /// Where the next look for vacant places begins.
     look: usize,
+    /// Where the next look for the emptiest begins.
+    emptiest: usize,
+    /// That of the last segment.
+    serial: u64,
 }
 
 impl Segments {
@@ -64,6 +74,8 @@ impl Segments {
             order: Default::default(),
             figures: Default::default(),
             look: 0,
+            emptiest: 0,
+            serial: 0,
         }
     }
 
@@ -73,7 +85,7 @@ impl Segments {
 
     fn get(&self, id: SegmentId) -> Option<&Filled> {
         let segment = self.slots.get(id.number as usize)?.as_deref();
-        segment.filter(|segment| segment.age == id.age)
+        segment.filter(|segment| segment.serial == id.serial)
     }
 
     fn filled(&self, number: u32) -> &Filled {
@@ -131,7 +143,9 @@ impl Segments {
 
     fn open(&mut self, queue: Queue, whole: bool, age: u64) -> Result<u32, Gone> {
         let age = self.free_age(queue, age);
-        let filled = Box::new(Filled::new(self.arena.segment()?, queue, whole, age));
+        let memory = self.arena.segment()?;
+        let serial = self.next_serial();
+        let filled = Box::new(Filled::new(memory, queue, whole, age, serial));
         self.figures[queue as usize].change(Figures::default(), filled.figures());
         let number = match self.free.pop() {
             Some(number) => {
@@ -152,11 +166,30 @@ impl Segments {
     fn open_again(&mut self, number: u32, age: u64) -> u32 {
         let queue = self.filled(number).queue;
         let age = self.free_age(queue, age);
-        let old = self.change(number, |segment| std::mem::replace(&mut segment.age, age));
+        let serial = self.next_serial();
+        let old = self.change(number, |segment| {
+            segment.serial = serial;
+            std::mem::replace(&mut segment.age, age)
+        });
         self.order[queue as usize].remove(&old);
         self.order[queue as usize].insert(age, number);
         self.open[stream(queue, true)] = Some(number);
         number
+    }
+
+    /// What was known of a segment with another one is not true any more.
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn id(&self, number: u32) -> SegmentId {
+        let segment = self.filled(number);
+        SegmentId {
+            number,
+            age: segment.age,
+            serial: segment.serial,
+        }
     }
 
     /// Two streams share a queue, so an age may be taken: the next that is free is as good.
@@ -180,13 +213,13 @@ impl Segments {
         let start = self.look % self.slots.len();
         let numbers = (start..self.slots.len()).chain(0..start);
         let mut looks = 0;
+        let numbers = numbers.take(MOST_LOOKS).inspect(|_| looks += 1);
         let found = numbers
             .filter_map(|number| {
                 let segment = self.slots[number].as_deref()?;
                 let vacant = segment.figures().vacant;
                 (segment.queue == queue && vacant > 0).then_some((vacant, number))
             })
-            .inspect(|_| looks += 1)
             .take(LOOKS)
             .max();
         let (_, number) = found?;
@@ -281,21 +314,15 @@ impl Segments {
 
     /// The oldest segment of a queue.
     pub fn oldest(&self, queue: Queue) -> Option<SegmentId> {
-        let (age, number) = self.order[queue as usize].first_key_value()?;
-        Some(SegmentId {
-            number: *number,
-            age: *age,
-        })
+        let (_, number) = self.order[queue as usize].first_key_value()?;
+        Some(self.id(*number))
     }
 
     /// The oldest segment of a queue that nobody empties.
     pub fn oldest_at_rest(&self, queue: Queue) -> Option<SegmentId> {
-        let mut order = self.order[queue as usize].iter();
-        let (age, number) = order.find(|(_, number)| !self.filled(**number).leaving)?;
-        Some(SegmentId {
-            number: *number,
-            age: *age,
-        })
+        let mut order = self.order[queue as usize].values();
+        let number = order.find(|number| !self.filled(**number).leaving)?;
+        Some(self.id(*number))
     }
 
     /// The slots of up to `limit` pages in a segment from a record on, with their records; none if the segment has gone.
@@ -343,34 +370,33 @@ impl Segments {
         }
     }
 
-    /// Of the segments on one account, open ones if asked for, the one with the largest part of what it is charged for
-    /// pages that have gone, if that is a sixteenth at least.
-    pub fn emptiest(&self, account: PoolKind, open: bool) -> Option<SegmentId> {
-        let segments = (0..).zip(&self.slots);
-        let candidates = segments.filter_map(|(number, segment)| {
-            let segment = segment.as_deref()?;
+    /// Of some segments on one account, open ones if asked for, the one with the largest part of what it is charged for
+    /// pages that have gone, if that is a sixteenth at least. The next call looks at the next ones.
+    pub fn emptiest(&mut self, account: PoolKind, open: bool) -> Option<SegmentId> {
+        let start = self.emptiest % self.slots.len().max(1);
+        self.emptiest = start + MOST_LOOKS;
+        let numbers = (start..self.slots.len()).chain(0..start).take(MOST_LOOKS);
+        let candidates = numbers.filter_map(|place| {
+            let (segment, number) = (self.slots[place].as_deref()?, place as u32);
             let fits = segment.queue.account() == account
                 && !segment.leaving
                 && (open || !self.open.contains(&Some(number)));
-            fits.then(|| (segment.live_parts(), number, segment.age))
+            fits.then(|| (segment.live_parts(), number))
         });
-        let (live, number, age) = candidates.min()?;
-        (live <= 15 * 64).then_some(SegmentId { number, age })
+        let (live, number) = candidates.min()?;
+        (live <= 15 * 64).then(|| self.id(number))
     }
 
-    /// The first segment of a queue with raw pages that is as old as `age` or younger, or else the oldest that there is.
+    /// Of some segments of a queue that are as old as `age` or younger, or else are the oldest that there are, the first with raw
+    /// pages.
     pub fn raw_from(&self, queue: Queue, age: u64) -> Option<SegmentId> {
         let order = &self.order[queue as usize];
-        let mut candidates = order.range(age..).chain(order.range(..age));
-        candidates
-            .find(|(_, number)| {
-                let segment = self.filled(**number);
-                segment.has_raw() && !segment.leaving
-            })
-            .map(|(age, number)| SegmentId {
-                number: *number,
-                age: *age,
-            })
+        let candidates = order.range(age..).chain(order.range(..age));
+        let (_, number) = candidates.take(MOST_LOOKS).find(|(_, number)| {
+            let segment = self.filled(**number);
+            segment.has_raw() && !segment.leaving
+        })?;
+        Some(self.id(*number))
     }
 
     /// The number of the next segment, from one number on, that the kernel may have taken pages of.
@@ -470,3 +496,7 @@ impl Segments {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "segments_test.rs"]
+mod tests;

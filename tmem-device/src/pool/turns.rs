@@ -200,6 +200,11 @@ impl Shard {
         slot == 0
     }
 
+    /// Turns of [`Shard::evict_below`] that look at every entry.
+    pub fn turns_of_all(&self) -> u64 {
+        (self.entries.len() as u64).div_ceil(STEP * SWEEP)
+    }
+
     /// Removes up to `limit` ephemeral pages that a tier alone has, and tells `report` which; how many there were. Looks at
     /// [`STEP`] times [`SWEEP`] entries at most.
     pub fn evict_below(
