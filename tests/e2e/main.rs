@@ -13,6 +13,7 @@ mod driver;
 mod events;
 mod host;
 mod lab;
+mod pressure;
 mod signals;
 mod specification;
 mod spill;
@@ -49,6 +50,7 @@ fn areas() -> impl Iterator<Item = &'static [Case]> {
         driver::CASES,
         events::CASES,
         lab::CASES,
+        pressure::CASES,
         signals::CASES,
         spill::CASES,
         torture::CASES,
