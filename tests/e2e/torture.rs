@@ -18,6 +18,12 @@ pub const CASES: &[Case] = &[
         run: || no_wrong_byte("xfs"),
     },
     Case {
+        name: "torture::without_tmem_it_does_not_pass",
+        needs_guests: true,
+        alone: false,
+        run: without_tmem_it_does_not_pass,
+    },
+    Case {
         name: "torture::failed_writes_must_not_be_kept",
         needs_guests: true,
         alone: false,
@@ -53,6 +59,23 @@ fn no_wrong_byte(fs: &str) {
     assert!(
         compared > Some(32),
         "too little was compared: {}",
+        done.stdout
+    );
+}
+
+/// All bytes are right, and that says nothing.
+fn without_tmem_it_does_not_pass() {
+    let minute = ["torture", "--minutes", "1", "--seed", "7"];
+    let done = vtmem(&[&minute[..], &["--no-cleancache", "--no-swap"]].concat());
+    assert_eq!(done.status, Some(1), "{}\n{}", done.stdout, done.stderr);
+    assert!(
+        done.stdout.contains(" 0 bytes wrong") && done.stdout.contains("hits:0"),
+        "{}",
+        done.stdout
+    );
+    assert!(
+        done.stdout.contains("failed: too few hits"),
+        "{}",
         done.stdout
     );
 }

@@ -222,7 +222,8 @@ impl Volume {
     }
 }
 
-/// Has the driver, if it is there, keep pages of the file system at `directory`, and waits until it does.
+/// Has the driver, if it is there and keeps page cache at all, keep that of the file system at `directory`, and waits until it
+/// does.
 ///
 /// # Errors
 /// It does not.
@@ -231,7 +232,11 @@ pub fn kept(directory: &Path) -> io::Result<()> {
         return Ok(());
     }
     let line = format!("+{}\n", directory.display());
-    patiently(|| fs::write(MOUNTS, &line))
+    match patiently(|| fs::write(MOUNTS, &line)) {
+        // Loaded without its cleancache.
+        Err(error) if error.raw_os_error() == Some(libc::ESHUTDOWN) => Ok(()),
+        done => done,
+    }
 }
 
 /// A file whose last request ended a moment ago may still be open for that long, and there may be no memory for a moment.
