@@ -98,10 +98,30 @@ static void vtmem_mount_unmake(struct vtmem_mount *m)
 {
 	if (!m->has_pool)
 		return;
+	/* Nobody puts to it any more. */
 	synchronize_rcu();
 	vtmem_presence_forget(m->pool);
+	/*
+	 * A put of another mount may have made room in the index by taking one of these
+	 * blocks out, and flushes its pages before it leaves its read side section.
+	 */
+	synchronize_rcu();
+	WRITE_ONCE(m->has_pool, false);
 	vtmem_pool_destroy(vtmem_mounts_vt, m->pool);
-	m->has_pool = false;
+}
+
+/* Does a mount use this pool? Any context. */
+bool vtmem_mounts_use(u32 pool)
+{
+	struct vtmem_mount *m;
+	bool used = false;
+	int bucket;
+
+	rcu_read_lock();
+	hash_for_each_rcu(vtmem_mounts_hash, bucket, m, hash)
+		used |= READ_ONCE(m->has_pool) && READ_ONCE(m->pool) == pool;
+	rcu_read_unlock();
+	return used;
 }
 
 static void vtmem_mount_make(struct vtmem_mount *m)
@@ -109,18 +129,14 @@ static void vtmem_mount_make(struct vtmem_mount *m)
 	bool ready = false;
 	int err;
 
-	/*
-	 * A truncate, hole punch or direct write that began before the hooks were
-	 * attached would flush nothing at its end. Let all of them finish first.
-	 */
-	vtmem_compat_drain_writers(m->sb);
+	vtmem_settle(m->sb);
 
 	err = vtmem_pool_create(vtmem_mounts_vt, VTMEM_POOL_EPHEMERAL, &m->pool);
 	if (err)
 		pr_warn("no pool for %s on %s (%d): its pages are not kept\n",
 			m->fs, m->id, err);
 	else
-		m->has_pool = true;
+		WRITE_ONCE(m->has_pool, true);
 
 	spin_lock_irq(&vtmem_mounts_lock);
 	if (m->state == VTMEM_MOUNT_PENDING) {

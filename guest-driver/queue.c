@@ -121,12 +121,22 @@ static bool vtmem_op_is_flush(u16 type)
 	       type == VTMEM_OP_FLUSH_OBJECT;
 }
 
-/* A flush that the host did not execute would let a stale page be read. */
-static void vtmem_check_flush(struct vtmem *vt, u16 type, u32 status)
+/*
+ * A flush that the host did not execute would let a stale page be read; unless it is of
+ * an ephemeral pool that is not used any more, and so not known there.
+ */
+static void vtmem_check_flush(struct vtmem *vt, const struct vtmem_op *op,
+			      u32 status)
 {
-	if (vtmem_op_is_flush(type) && status != VTMEM_S_OK &&
-	    status != VTMEM_S_ABSENT)
-		vtmem_break(vt, "the host did not execute a flush");
+	u32 pool = le32_to_cpu(op->pool);
+
+	if (!vtmem_op_is_flush(le16_to_cpu(op->type)) ||
+	    status == VTMEM_S_OK || status == VTMEM_S_ABSENT)
+		return;
+	if (status == VTMEM_S_INVALID && !vtmem_mounts_use(pool) &&
+	    !vtmem_swap_uses(vt, pool))
+		return;
+	vtmem_break(vt, "the host did not execute a flush");
 }
 
 /*
@@ -230,10 +240,10 @@ static void vtmem_put_done(struct vtmem *vt, struct vtmem_batch *b,
 
 	for (i = 0; i < b->nr_ops; i++) {
 		u32 status = le32_to_cpu(READ_ONCE(ctl->results[i].status));
-		u16 type = le16_to_cpu(ctl->ops[i].type);
 
-		vtmem_check_flush(vt, type, status);
-		if (type != VTMEM_OP_PUT || status == VTMEM_S_OK)
+		vtmem_check_flush(vt, &ctl->ops[i], status);
+		if (le16_to_cpu(ctl->ops[i].type) != VTMEM_OP_PUT ||
+		    status == VTMEM_S_OK)
 			continue;
 		vtmem_count(VTMEM_PUTS_REFUSED, 1);
 		lost |= b->slot[i];
@@ -381,8 +391,7 @@ int vtmem_sync_run(struct vtmem *vt)
 	}
 	vtmem_credit_add(vt, le32_to_cpu(ctl->resp.credit));
 	for (i = 0; i < nr; i++)
-		vtmem_check_flush(vt, le16_to_cpu(ctl->ops[i].type),
-				  vtmem_sync_status(vt, i));
+		vtmem_check_flush(vt, &ctl->ops[i], vtmem_sync_status(vt, i));
 	return 0;
 }
 
@@ -605,6 +614,12 @@ u64 vtmem_queues_bytes(struct vtmem *vt)
 
 void vtmem_queues_exit(struct vtmem *vt)
 {
+	unsigned int i;
+
+	/* What the device had when it was reset is still mapped for it. */
+	for (i = 0; i < VTMEM_NR_QUEUES; i++)
+		while (virtqueue_detach_unused_buf(vt->vq[i]))
+			;
 	vt->vdev->config->del_vqs(vt->vdev);
 	kfree(vt->events);
 	kfree(vt->get_ctl);

@@ -103,6 +103,8 @@ static struct vtmem_staging *vtmem_staging_lock(struct vtmem *vt, u16 bucket,
 /* Under the owner's staging lock. */
 static void vtmem_owner_drop(struct vtmem *vt, u16 bucket)
 {
+	/* Who sees 0 submits after what was counted here: that is available by now. */
+	smp_mb__before_atomic();
 	atomic_dec(&vt->owner[bucket]);
 }
 

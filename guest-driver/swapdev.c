@@ -226,6 +226,14 @@ void vtmem_swap_queue_work(struct vtmem_swap *sw)
 	queue_work(vtmem_swap_wq, &sw->work);
 }
 
+/* Any context. The pool outlives vt->swap by less than its last flushes. */
+bool vtmem_swap_uses(struct vtmem *vt, u32 pool)
+{
+	struct vtmem_swap *sw = READ_ONCE(vt->swap);
+
+	return sw && sw->pool == pool;
+}
+
 u64 vtmem_swap_bytes(struct vtmem *vt)
 {
 	struct vtmem_swap *sw = vt->swap;

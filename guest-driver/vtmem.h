@@ -11,6 +11,7 @@
  *   presence.c    which of them the host may hold
  *   ahead.c       which others to fetch with one that is read alone
  *   mounts.c      which file systems take part; one ephemeral pool for each
+ *   settle.c      what began before the hooks were attached
  *   hooks.c       attaching to and detaching from the page cache
  *   compat/       everything that depends on the kernel's version
  *   swapdev.c     /dev/vtmemswap0; swapload.c: its reads and its second chances;
@@ -328,11 +329,15 @@ void vtmem_mounts_stop(void);
 void vtmem_mounts_exit(void);
 struct vtmem_mount *vtmem_mount_ready(struct super_block *sb);
 struct vtmem_mount *vtmem_mount_known(struct super_block *sb);
+bool vtmem_mounts_use(u32 pool);
 void vtmem_mount_offer(struct super_block *sb);
 void vtmem_mount_retire_bdev(struct block_device *bdev, bool again);
 void vtmem_mount_shutdown(struct super_block *sb);
 void vtmem_mount_forget(struct super_block *sb);
 void vtmem_mounts_debugfs(struct dentry *dir);
+
+/* settle.c */
+void vtmem_settle(struct super_block *sb);
 
 /* hooks.c */
 int vtmem_hooks_attach(void);
@@ -345,6 +350,7 @@ int vtmem_swap_init(struct vtmem *vt, const char *path);
 void vtmem_swap_exit(struct vtmem *vt);
 void vtmem_swap_batch_failed(struct vtmem *vt, struct vtmem_batch *b);
 u64 vtmem_swap_bytes(struct vtmem *vt);
+bool vtmem_swap_uses(struct vtmem *vt, u32 pool);
 
 /* memory.c */
 u64 vtmem_memory_bytes(struct vtmem *vt);

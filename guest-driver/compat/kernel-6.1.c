@@ -3,32 +3,8 @@
  * Calls whose form depends on the kernel's version: 6.1.
  */
 #include <linux/blkdev.h>
-#include <linux/lockdep.h>
-#include <linux/percpu-rwsem.h>
 
 #include "compat.h"
-
-/*
- * Wait for every write, truncate and fallocate on the file system that is under way,
- * direct asynchronous ones among them: all of them hold the freeze protection, as
- * sb_start_write() left it. Nothing is written back, unlike for a real freeze. Waits
- * for the thaw if the file system is frozen.
- *
- * Lockdep sees an inversion that cannot be: unmounting waits for us with s_umount held,
- * and freeze_super() takes that with the freeze protection held. But until the thaw
- * freeze_super() has an active reference, and without the last one of those put,
- * nobody gets to generic_shutdown_super(). Lockdep knows locks, not references.
- */
-void vtmem_compat_drain_writers(struct super_block *sb)
-{
-	struct percpu_rw_semaphore *sem =
-		&sb->s_writers.rw_sem[SB_FREEZE_WRITE - 1];
-
-	lockdep_off();
-	percpu_down_write(sem);
-	percpu_up_write(sem);
-	lockdep_on();
-}
 
 struct block_device *vtmem_compat_bdev_open(const char *path, void *holder)
 {

@@ -348,8 +348,9 @@ static int vtmem_invalidate(struct address_space *mapping, pgoff_t start,
 
 /*
  * Before iomap_dio_complete(). For a write: process context, i_dio_count held, all its
- * bios done. After an error an unknown part of the range was written, and
- * pages in the page cache stay as they are. A put that did not see i_dio_count holds
+ * bios done. After an error an unknown part of what was submitted was written, and
+ * pages in the page cache stay as they are; often nothing was, for a request that is not
+ * aligned, or would have to wait and must not. A put that did not see i_dio_count holds
  * the i_pages lock until it is staged, before this flush.
  */
 static void vtmem_dio_complete(struct pt_regs *regs)
@@ -363,7 +364,7 @@ static void vtmem_dio_complete(struct pt_regs *regs)
 		return;
 	inode = dio->iocb->ki_filp->f_mapping->host;
 	if (dio->error) {
-		if (!vtmem_left_out("direct-error"))
+		if (dio->size && !vtmem_left_out("direct-error"))
 			vtmem_cc_give_up(inode);
 	} else if (dio->size && !vtmem_left_out("direct")) {
 		vtmem_cc_wait_for_puts(inode);
@@ -427,7 +428,9 @@ static void vtmem_bdev_write(struct pt_regs *regs)
 
 /*
  * In place of ext4_move_extents(). Process context; i_rwsem of both inodes held, but
- * reads go on. Cached pages of the donor are not invalidated.
+ * reads go on. Cached pages of the donor are not invalidated. What the host has of it is
+ * given up before, for a read that comes meanwhile would get it after the blocks were
+ * exchanged.
  */
 static int vtmem_move_extents(struct file *orig, struct file *donor,
 			      u64 orig_blk, u64 donor_blk, u64 len, u64 *moved)
@@ -436,7 +439,7 @@ static int vtmem_move_extents(struct file *orig, struct file *donor,
 
 	vtmem_hook_enter();
 	if (!vtmem_left_out("move-extents"))
-		vtmem_cc_distrust(file_inode(donor));
+		vtmem_cc_give_up(file_inode(donor));
 	ret = VTMEM_ORIGINAL(VTMEM_HOOK_MOVE_EXTENTS,
 			     int (*)(struct file *, struct file *, u64, u64, u64,
 				     u64 *))(orig, donor, orig_blk, donor_blk,

@@ -42,7 +42,7 @@ const FILES: u32 = 110;
 
 /// Shell functions that the scripts share: those files, whether they hold what they should, the
 /// driver's counters, and what the kernel had to complain about.
-fn tools() -> String {
+pub fn tools() -> String {
     format!(
         "files() {{ vtmem-work $1 --count {FILES} --dir /data/files; }}\n\
          counter() {{ cat /sys/kernel/debug/virtio_tmem/$1; }}\n\

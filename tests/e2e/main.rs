@@ -13,6 +13,7 @@ mod driver;
 mod events;
 mod host;
 mod lab;
+mod mounts;
 mod pressure;
 mod signals;
 mod specification;
@@ -50,6 +51,7 @@ fn areas() -> impl Iterator<Item = &'static [Case]> {
         driver::CASES,
         events::CASES,
         lab::CASES,
+        mounts::CASES,
         pressure::CASES,
         signals::CASES,
         spill::CASES,

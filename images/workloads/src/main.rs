@@ -10,8 +10,10 @@
 mod args;
 mod context;
 mod files;
+mod idle_splice;
 mod kernel_log;
 mod mapping;
+mod misaligned;
 mod pressure;
 mod reread;
 mod scan;
@@ -38,6 +40,8 @@ const USAGE: &str = "usage: vtmem-work run [--workloads reread,scan,swap,source,
        vtmem-work torture [--seconds N] [--threads N] [--seed N] [--mem BYTES] [--dir DIR] [--volume DIR] [--script FILE] [--faults true]
        vtmem-work pressure [--seconds N] [--rounds N] [--seed N] [--mem BYTES] [--dir DIR] [--swap DEVICE] [--kinds bulk,cold,...]
        vtmem-work swap-in [--rounds N] [--seed N] [--mem BYTES]
+       vtmem-work idle-splice [--file FILE]
+       vtmem-work misaligned [--dir DIR]
        vtmem-work mark [--number N]
        vtmem-work write|check [--count N] [--seed N] [--dir DIR]";
 
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
         Some("pressure") => Args::parse(arguments).and_then(pressure),
         Some("pressure-one") => Args::parse(arguments).and_then(pressure_one),
         Some("swap-in") => Args::parse(arguments).and_then(swap_in),
+        Some("idle-splice") => Args::parse(arguments).and_then(idle_splice),
+        Some("misaligned") => Args::parse(arguments).and_then(misaligned),
         Some("mark") => Args::parse(arguments).and_then(mark),
         Some(name @ ("write" | "check")) => {
             Args::parse(arguments).and_then(|args| on_files(name, args))
@@ -159,6 +165,21 @@ fn swap_in(mut args: Args) -> Result<ExitCode, String> {
     args.finish()?;
     let all_right = report("swap-in", swap_in::run(&options).map(Finished::from));
     Ok(status(all_right))
+}
+
+fn idle_splice(mut args: Args) -> Result<ExitCode, String> {
+    let file = args.take("file", PathBuf::from("/data/spliced"))?;
+    args.finish()?;
+    idle_splice::run(&file).map_err(|e| e.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn misaligned(mut args: Args) -> Result<ExitCode, String> {
+    let directory = args.take("dir", PathBuf::from("/data/files"))?;
+    args.finish()?;
+    let files = misaligned::run(&directory).map_err(|e| e.to_string())?;
+    println!("misaligned writes to {files} files failed");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn mark(mut args: Args) -> Result<ExitCode, String> {
