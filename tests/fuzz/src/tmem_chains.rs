@@ -449,7 +449,10 @@ impl Driver {
     fn call(&mut self, ops: &[Operation], answer: usize) -> Vec<u8> {
         let response = self.chain(wire::QUEUE_GET as u8, ops, (128, 0), 0);
         self.memory.begin_call();
-        self.device.serve_get_queue().expect("sound rings");
+        let mut served = self.device.serve_get_queue();
+        while served.expect("sound rings").again {
+            served = self.device.serve_put_queue();
+        }
         let mut bytes = vec![0; answer];
         self.memory
             .driver()

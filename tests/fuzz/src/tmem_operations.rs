@@ -470,7 +470,7 @@ impl World {
                 );
                 if put_queue {
                     if guest.pending.len() == MOST_PENDING {
-                        guest.driver.device.serve_put_queue().expect("sound rings");
+                        guest.driver.serve_puts();
                         guest.collect_pending();
                     }
                     let address = guest
@@ -481,7 +481,7 @@ impl World {
                     let address = guest
                         .driver
                         .submit_cut(wire::QUEUE_GET, &request, cuts, outs);
-                    guest.driver.device.serve_get_queue().expect("sound rings");
+                    guest.driver.serve_gets();
                     // What waits on the put queue goes first.
                     guest.collect_pending();
                     let response = guest.driver.response(wire::QUEUE_GET, &request, address);
@@ -492,8 +492,9 @@ impl World {
                 let guest = &mut self.guests[usize::from(second)];
                 if poll {
                     guest.driver.device.poll_put_queue().expect("sound rings");
+                    guest.driver.serve_puts();
                 } else {
-                    guest.driver.device.serve_put_queue().expect("sound rings");
+                    guest.driver.serve_puts();
                 }
                 guest.collect_pending();
             }
@@ -521,7 +522,7 @@ impl World {
     /// Every persistent page is there.
     fn sweep(&mut self) {
         for guest in &mut self.guests {
-            guest.driver.device.serve_put_queue().expect("sound rings");
+            guest.driver.serve_puts();
             guest.collect_pending();
             let keys: Vec<_> = guest
                 .pools

@@ -30,7 +30,7 @@ pub use config::{Admission, DeviceConfig, EventFault};
 pub use record::{RECORD_LIMIT, Record, Recorder};
 pub use stats::TmemStats;
 
-use crate::pool::{Guest, HostPool};
+use crate::pool::{Guest, HostPool, work_done};
 use crate::wire;
 use chain::Malformed;
 use event::EventSender;
@@ -58,6 +58,10 @@ const F_RING_EVENT_IDX: u32 = 29;
 /// Rounds over a ring in one call, for a driver that adds chains as fast as they are served.
 const MAX_ROUNDS: usize = 8;
 
+/// Units of work that a call does, and what was begun then: a few milliseconds, whatever the guest asks for. What is left is for the
+/// next call.
+pub const CALL_WORK: u64 = 4 << 10;
+
 /// Why the device's lock is never poisoned.
 const NO_PANIC: &str = "no thread panics while it serves the device";
 
@@ -67,7 +71,7 @@ pub struct Signal {
     /// The driver wants an interrupt now.
     pub interrupt: bool,
     /// The call stopped, to bound its work, while chains were still available and their
-    /// doorbells suppressed: call again without waiting for a doorbell.
+    /// doorbells suppressed, or a chain was not done: call [`TmemDevice::serve_put_queue`] without waiting for a doorbell.
     pub again: bool,
 }
 
@@ -102,6 +106,15 @@ struct Active<M> {
     event: Option<EventSender>,
     executor: Executor,
     negotiated: Negotiated,
+    /// The get queue's doorbell rang, and what it rang for may not be served.
+    get_rang: bool,
+}
+
+impl<M> Active<M> {
+    /// Whether a call has left something.
+    fn owes(&self) -> bool {
+        self.get_rang || self.executor.serving().is_some()
+    }
 }
 
 /// A virtio-tmem device; all its methods may be called from any thread.
@@ -252,6 +265,7 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
             }),
             executor: Executor::new(negotiated),
             negotiated,
+            get_rang: false,
         });
         Ok(())
     }
@@ -274,7 +288,7 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
         }
     }
 
-    /// Serves the put queue if it has chains, and leaves its doorbell off: the driver need not ring for
+    /// Serves the put queue if it has chains, and what other calls have left, and leaves its doorbell off: the driver need not ring for
     /// those that follow, so whoever calls this calls it again, or [`TmemDevice::serve_put_queue`] before
     /// waiting for the doorbell. `None` when there was nothing to serve, or another thread is at it. When there
     /// is nothing, the device is locked for as long as one load takes; it is never waited for.
@@ -288,28 +302,31 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
             return Ok(None);
         };
         // A broken ring is served: that says what is wrong with it, and ends the service.
-        if !active
-            .put
-            .has_chains(&*active.memory.memory())
-            .unwrap_or(true)
+        if !active.owes()
+            && !active
+                .put
+                .has_chains(&*active.memory.memory())
+                .unwrap_or(true)
         {
             return Ok(None);
         }
         self.serve_locked(&mut slot, |active, memory| {
             active.put.disable_doorbell(memory)?;
-            self.drain(&mut active.put, &mut active.executor, memory)?;
-            Ok(false)
+            self.work(active, memory, work_done() + CALL_WORK)
         })
         .map(Some)
     }
 
-    /// Serves the put queue, and has the driver ring for what comes next; for a worker thread, after the
-    /// doorbell.
+    /// Serves the put queue, and what a call of [`TmemDevice::serve_get_queue`] has left, and has the driver ring for what comes
+    /// next; for a worker thread, after the doorbell, and for as long as a call says `again`.
     pub fn serve_put_queue(&self) -> Result<Signal, DeviceError> {
         self.serve(|active, memory| {
+            let until = work_done() + CALL_WORK;
             for _ in 0..MAX_ROUNDS {
                 active.put.disable_doorbell(memory)?;
-                self.drain(&mut active.put, &mut active.executor, memory)?;
+                if self.work(active, memory, until)? {
+                    return Ok(true);
+                }
                 if !active.put.enable_doorbell(memory)? {
                     return Ok(false);
                 }
@@ -320,14 +337,17 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
     }
 
     /// Executes what is available on the put queue, then serves the get queue; for a vCPU's thread,
-    /// inside the doorbell's exit.
+    /// inside the doorbell's exit. If it says `again`, that was not all, and the worker is to go on.
     pub fn serve_get_queue(&self) -> Result<Signal, DeviceError> {
         self.serve(|active, memory| {
+            let until = work_done() + CALL_WORK;
             // The put queue's doorbell is left as it is: whoever enabled it is told of the next
             // chain, and finds that those served here are gone.
-            self.drain(&mut active.put, &mut active.executor, memory)?;
             for _ in 0..MAX_ROUNDS {
-                self.drain(&mut active.get, &mut active.executor, memory)?;
+                active.get_rang = true;
+                if self.work(active, memory, until)? {
+                    return Ok(true);
+                }
                 // This queue's doorbell is never suppressed.
                 if !active.get.enable_doorbell(memory)? {
                     break;
@@ -407,35 +427,86 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
         result
     }
 
-    /// Serves at most as many chains as a ring can hold.
+    /// Serves the chain that was begun, then the put queue, then the get queue if it rang, until the thread has done so much work. Whether
+    /// there may be more.
+    fn work(&self, active: &mut Active<M>, memory: &M::M, until: u64) -> Result<bool, DeviceError> {
+        let Active {
+            put, get, executor, ..
+        } = active;
+        if let Some((number, _)) = executor.serving() {
+            let ring = if number == wire::QUEUE_PUT {
+                &mut *put
+            } else {
+                &mut *get
+            };
+            if self.go_on(ring, executor, memory, until)? {
+                return Ok(true);
+            }
+        }
+        if self.drain(put, executor, memory, until)?
+            || active.get_rang && self.drain(get, executor, memory, until)?
+        {
+            return Ok(true);
+        }
+        active.get_rang = false;
+        Ok(false)
+    }
+
+    /// Serves at most as many chains as a ring can hold, until the thread has done so much work. Whether there may be more.
     fn drain(
         &self,
         ring: &mut Ring,
         executor: &mut Executor,
         memory: &M::M,
-    ) -> Result<(), DeviceError> {
+        until: u64,
+    ) -> Result<bool, DeviceError> {
         for _ in 0..ring.size() {
+            if work_done() >= until {
+                return Ok(true);
+            }
             let Some(chain) = ring.pop(memory)? else {
                 break;
             };
             let head = chain.head_index();
             count(&self.counters.chains);
-            let written = match executor.serve(chain, &self.guest, &self.counters) {
-                Ok(written) => {
-                    if let Some(recorder) = &self.recorder {
-                        let (ops, results) = executor.served();
-                        recorder.lock().expect(NO_PANIC).note(ops, results);
-                    }
-                    written
-                }
-                Err(Malformed) => {
-                    count(&self.counters.malformed_chains);
-                    0
-                }
-            };
-            ring.push(memory, head, written)?;
+            if executor.begin(chain, ring.number()).is_err() {
+                count(&self.counters.malformed_chains);
+                ring.push(memory, head, 0)?;
+            } else if self.go_on(ring, executor, memory, until)? {
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Serves the chain that was begun, which is of this ring, and returns it when it is done; whether it is not.
+    fn go_on(
+        &self,
+        ring: &mut Ring,
+        executor: &mut Executor,
+        memory: &M::M,
+        until: u64,
+    ) -> Result<bool, DeviceError> {
+        let Some((_, head)) = executor.serving() else {
+            return Ok(false);
+        };
+        let written = match executor.go_on(memory, &self.guest, &self.counters, until) {
+            Ok(None) => return Ok(true),
+            Ok(Some(written)) => {
+                if let Some(recorder) = &self.recorder {
+                    let (ops, results) = executor.served();
+                    recorder.lock().expect(NO_PANIC).note(ops, results);
+                }
+                written
+            }
+            Err(Malformed) => {
+                count(&self.counters.malformed_chains);
+                0
+            }
+        };
+        executor.end();
+        ring.push(memory, head, written)?;
+        Ok(false)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Active<M>>> {

@@ -1,4 +1,4 @@
-//! One chain of the put or the get queue: read, checked, executed, answered.
+//! One chain of the put or the get queue: read, checked, executed, answered; in several goes if it asks for much.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 use super::MAX_OPS;
 use super::chain::{Malformed, Streams};
 use super::stats::{Counters, count};
-use crate::pool::{BATCH, Guest, Page, PageName, PoolError, PoolKind};
+use crate::pool::{BATCH, Flush, Guest, Page, PageName, PoolError, PoolKind, indexes, work_done};
 use crate::wire::{self, Op, OpResult, PAGE_SIZE, ReqHdr, RespHdr};
 
 /// What executing a chain needs, and the buffers that it uses again and again.
@@ -22,6 +22,15 @@ pub(super) struct Executor {
     /// BATCH of them.
     pages: Vec<Page>,
     negotiated: Negotiated,
+    /// The ring and the head of the chain that is being served.
+    serving: Option<(u16, u16)>,
+    /// Operations of it that are done, and where the page of the next get goes.
+    done: usize,
+    page_offset: u64,
+    /// Bytes that its answer has so far.
+    written: u64,
+    /// The next operation has begun, and is this.
+    flush: Option<Flush>,
 }
 
 /// What the driver negotiated that operations depend on.
@@ -41,37 +50,58 @@ impl Executor {
             names: Vec::with_capacity(BATCH),
             pages: vec![[0; PAGE_SIZE]; BATCH],
             negotiated,
+            serving: None,
+            done: 0,
+            page_offset: 0,
+            written: 0,
+            flush: None,
         }
     }
 
-    /// Serves one chain. Returns the number of bytes written to it; after an error, none, and
-    /// then nothing of the chain was executed.
-    pub fn serve<M>(
-        &mut self,
-        mut chain: DescriptorChain<M>,
-        guest: &Guest,
-        counters: &Counters,
-    ) -> Result<u32, Malformed>
+    /// Reads a chain of a ring, which is to be served. After an error, nothing of it is executed.
+    pub fn begin<M>(&mut self, mut chain: DescriptorChain<M>, ring: u16) -> Result<(), Malformed>
     where
         M: Deref,
         M::Target: GuestMemory + Sized,
     {
         self.streams.fill(&mut chain)?;
-        let memory = chain.memory();
-        self.read_ops(memory)?;
-
+        self.read_ops(chain.memory())?;
         self.results.clear();
-        let results_end = (size_of::<RespHdr>() + self.ops.len() * size_of::<OpResult>()) as u64;
-        let mut page_offset = results_end;
-        let mut written = results_end;
-        let mut rest = 0;
-        while let Some(op) = self.ops.get(rest) {
+        self.done = 0;
+        self.page_offset = (size_of::<RespHdr>() + self.ops.len() * size_of::<OpResult>()) as u64;
+        self.written = self.page_offset;
+        self.serving = Some((ring, chain.head_index()));
+        Ok(())
+    }
+
+    /// The ring and the head of the chain that is being served.
+    pub fn serving(&self) -> Option<(u16, u16)> {
+        self.serving
+    }
+
+    /// Serves the chain that was begun, until it is done or the thread has done so much work. Returns the number of bytes written to it,
+    /// or `None` when it is not done.
+    pub fn go_on(
+        &mut self,
+        memory: &(impl GuestMemory + Sized),
+        guest: &Guest,
+        counters: &Counters,
+        until: u64,
+    ) -> Result<Option<u32>, Malformed> {
+        while let Some(op) = self.ops.get(self.done) {
+            if work_done() >= until {
+                return Ok(None);
+            }
             let kind = op.kind.get();
             let alike = |op: &&Op| op.kind.get() == kind && op.flags.get() == 0;
-            let run = self.ops[rest..].iter().take(BATCH).take_while(alike);
-            let run = run.count().max(1);
-            let ops = &self.ops[rest..rest + run];
-            rest += run;
+            let run = match kind {
+                wire::OP_PUT | wire::OP_GET => {
+                    let run = self.ops[self.done..].iter().take(BATCH).take_while(alike);
+                    run.count().max(1)
+                }
+                _ => 1,
+            };
+            let ops = &self.ops[self.done..self.done + run];
             match kind {
                 wire::OP_PUT => {
                     let pages = &mut self.pages[..run];
@@ -100,19 +130,35 @@ impl Executor {
                         counters,
                     );
                     for (page, result) in pages.iter().zip(&self.results[answered..]) {
-                        let offset = page_offset;
-                        page_offset += PAGE_SIZE as u64;
+                        let offset = self.page_offset;
+                        self.page_offset += PAGE_SIZE as u64;
                         if result.status == wire::S_OK {
                             self.streams.write_at(memory, offset, page)?;
-                            written = page_offset;
+                            self.written = self.page_offset;
                         }
                     }
                 }
-                _ => self.results.extend(
-                    ops.iter()
-                        .map(|op| execute(guest, op, self.negotiated, counters)),
-                ),
+                _ => {
+                    let begun = match self.flush.take() {
+                        Some(flush) => Begun::Flush(flush),
+                        None => execute(guest, op, self.negotiated, counters),
+                    };
+                    let result = match begun {
+                        Begun::Done(result) => result,
+                        Begun::Flush(mut flush) => {
+                            if !guest.go_on(&mut flush) {
+                                self.flush = Some(flush);
+                                continue;
+                            }
+                            // A pool that is destroyed may have been empty.
+                            let none = flush.flushed() == 0 && kind != wire::OP_DESTROY_POOL;
+                            answer(if none { wire::S_ABSENT } else { wire::S_OK })
+                        }
+                    };
+                    self.results.push(result);
+                }
             }
+            self.done += run;
         }
         let credit = if self.negotiated.persistent {
             guest.grant_credit()
@@ -127,7 +173,13 @@ impl Executor {
         self.streams
             .write_at(memory, size_of::<RespHdr>() as u64, self.results.as_bytes())?;
         // At most MAX_OPS pages and results.
-        Ok(written as u32)
+        Ok(Some(self.written as u32))
+    }
+
+    /// The chain that was begun is served, or cannot be.
+    pub fn end(&mut self) {
+        self.serving = None;
+        self.flush = None;
     }
 
     /// The operations of the chain that was served last without an error, and their results.
@@ -242,34 +294,43 @@ fn get(
     }));
 }
 
-/// Executes an operation that carries no page.
-fn execute(guest: &Guest, op: &Op, negotiated: Negotiated, counters: &Counters) -> OpResult {
+/// What became of an operation that carries no page.
+enum Begun {
+    Done(OpResult),
+    /// It takes turns.
+    Flush(Flush),
+}
+
+/// Executes an operation that carries no page, or begins to.
+fn execute(guest: &Guest, op: &Op, negotiated: Negotiated, counters: &Counters) -> Begun {
     let (kind, pool, index, arg) = (op.kind.get(), op.pool.get(), op.index.get(), op.arg.get());
     let known = kind <= wire::OP_DESTROY_POOL;
     if !known || (kind == wire::OP_FLUSH_RANGE && !negotiated.flush_range) {
-        return answer(wire::S_UNSUPPORTED);
+        return Begun::Done(answer(wire::S_UNSUPPORTED));
     }
     if op.flags.get() != 0 {
-        return answer(wire::S_INVALID);
+        return Begun::Done(answer(wire::S_INVALID));
     }
-    let flushed = match kind {
-        wire::OP_NOP => return answer(wire::S_OK),
-        wire::OP_NEW_POOL => return new_pool(guest, arg, negotiated),
-        wire::OP_DESTROY_POOL => {
-            return guest
-                .destroy_pool(pool)
-                .map_or_else(failure, |()| answer(wire::S_OK));
+    let flush = match kind {
+        wire::OP_NOP => return Begun::Done(answer(wire::S_OK)),
+        wire::OP_NEW_POOL => return Begun::Done(new_pool(guest, arg, negotiated)),
+        wire::OP_DESTROY_POOL => guest.begin_destroy(pool),
+        wire::OP_FLUSH_PAGE => {
+            count(&counters.flushes);
+            let flushed = guest.flush_page(pool, &op.object, index);
+            return Begun::Done(match flushed {
+                Ok(0) => answer(wire::S_ABSENT),
+                Ok(_) => answer(wire::S_OK),
+                Err(error) => failure(error),
+            });
         }
-        wire::OP_FLUSH_PAGE => guest.flush_page(pool, &op.object, index),
-        wire::OP_FLUSH_RANGE => guest.flush_range(pool, &op.object, index, arg),
-        _ => guest.flush_object(pool, &op.object),
+        wire::OP_FLUSH_RANGE => guest.begin_flush(pool, &op.object, indexes(index, arg)),
+        _ => guest.begin_flush(pool, &op.object, 0..=u64::MAX),
     };
-    count(&counters.flushes);
-    match flushed {
-        Ok(0) => answer(wire::S_ABSENT),
-        Ok(_) => answer(wire::S_OK),
-        Err(error) => failure(error),
+    if kind != wire::OP_DESTROY_POOL {
+        count(&counters.flushes);
     }
+    flush.map_or_else(|error| Begun::Done(failure(error)), Begun::Flush)
 }
 
 fn new_pool(guest: &Guest, kind: u64, negotiated: Negotiated) -> OpResult {

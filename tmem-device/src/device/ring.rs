@@ -25,6 +25,11 @@ impl Ring {
         }
     }
 
+    /// Which queue it is.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
     /// The largest number of chains that can be available at once.
     pub fn size(&self) -> u16 {
         self.queue.size()

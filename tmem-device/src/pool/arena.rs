@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::codec::Page;
 use super::reclaim::{Range, Reclaim};
+use super::work;
 use crate::wire::PAGE_SIZE;
 
 /// Pages of memory in a segment.
@@ -38,7 +39,7 @@ const REGION_SEGMENTS: usize = 128;
 const KEPT: usize = 8;
 
 /// Free segments whose memory is returned at once, about 10 us each.
-const TRIMMED: usize = 16;
+pub(super) const TRIMMED: usize = 16;
 
 /// What a whole page begins with, kept elsewhere.
 pub(super) type FirstWord = [u8; HEADER];
@@ -156,7 +157,7 @@ impl Arena {
 
     /// Returns the memory of free segments to the kernel at once.
     pub fn trim(&self) {
-        self.trim_some(usize::MAX);
+        while !self.trim_some(TRIMMED) {}
     }
 
     /// The same, of as many as hold more than `bytes` and a little; of a few at once. The kernel may take them anyway, but does
@@ -169,7 +170,8 @@ impl Arena {
         }
     }
 
-    fn trim_some(&self, limit: usize) {
+    /// Returns the memory of up to `limit` free segments; whether that were all.
+    pub fn trim_some(&self, limit: usize) -> bool {
         let kept = {
             let mut free = self.lock();
             let rest = free.kept.len().saturating_sub(limit);
@@ -181,7 +183,10 @@ impl Arena {
             // SAFETY: the memory of a free segment, which nobody else can take as long as it is in no list.
             unsafe { self.reclaim.discard(&[whole(*memory)]) };
         }
-        self.lock().empty.extend(kept);
+        work::add(kept.len() as u64 * work::SEGMENT);
+        let mut free = self.lock();
+        free.empty.extend(kept);
+        free.kept.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Free> {

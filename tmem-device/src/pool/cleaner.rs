@@ -20,7 +20,7 @@ use super::key::mix;
 use super::segments::SegmentId;
 use super::shard::Copied;
 use super::store::Store;
-use super::{BATCH, HostPool, Page, PoolKind, codec};
+use super::{BATCH, HostPool, Page, PoolKind, codec, work};
 use crate::wire::PAGE_SIZE;
 
 /// Of the pool's size, one part in so many is for raw pages even when the pool is full, since some leave again at once.
@@ -38,6 +38,9 @@ const SMALL_WASTE: u64 = 256 << 10;
 
 /// Segments that are moved after one put at most; each makes room for several puts.
 const TURNS: usize = 4;
+
+/// ... and units of work that are enough.
+const TIDYING: u64 = 2048;
 
 struct Scratch {
     /// As copied.
@@ -73,7 +76,11 @@ impl HostPool {
     /// Closes gaps until they are few, and compresses pages until there is room, also for what the guest may be promised
     /// next, or until few are raw. Called after each batch of puts.
     pub(super) fn tidy(&self, guest: u32) {
+        let end = work::work_done() + TIDYING;
         for _ in 0..TURNS {
+            if work::work_done() > end {
+                return;
+            }
             let sums = self.books.sums();
             let used = sums.ephemeral + sums.persistent;
             let dead = self.counters.dead_bytes.load(Relaxed);
@@ -185,6 +192,7 @@ impl HostPool {
                     shard.copy_pages(id, from, &mut scratch.pages, left)
                 });
                 record = copied.last().map(Copied::next_record);
+                work::add(2 * copied.len() as u64);
                 let kept = keep(&copied, scratch, moving);
                 let (mut charged, mut saved) = (0, 0);
                 self.with(store, shard, account, |shard, left| {
@@ -238,6 +246,7 @@ fn keep(copied: &[Copied], scratch: &mut Scratch, moving: Moving) -> Vec<Kept> {
         }
         let page = bytes[range].first_chunk().filter(|_| copied.raw);
         page.map_or(Kept::There, |page| {
+            work::add(work::COMPRESSION);
             codec::compress(page, |compressed| {
                 compressed.map_or(Kept::There, |compressed| {
                     let begin = data.len();

@@ -14,7 +14,10 @@ use crate::wire::PAGE_SIZE;
 const DEAD: u32 = u32::MAX;
 
 /// Records that a segment may have: whoever empties it looks at each.
-const MAX_RECORDS: usize = 8192;
+const MAX_RECORDS: usize = 2048;
+
+/// Pages of memory behind the last record that are worth a system call.
+const REST: u32 = 4;
 
 /// Where a record may begin.
 const ALIGNMENT: usize = 4;
@@ -388,6 +391,11 @@ impl Filled {
 
     /// Ends writing, until whole pages are put in the place of others.
     pub fn seal(&mut self) {
+        // Where many pages are short as can be, most of the memory is not needed; it may be there from the segment before.
+        let rest = !self.used();
+        if !self.is_whole() && rest.count_ones() >= REST {
+            self.memory.discard(rest);
+        }
         self.memory
             .seal(self.queue.account() == PoolKind::Ephemeral);
         if let Records::Short(records) = &mut self.records {

@@ -6,9 +6,10 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use super::books::Share;
 use super::evictions::Evicted;
+use super::flush::indexes;
 use super::key::{Key, ObjectId, ObjectKey, object_words};
 use super::store::Store;
-use super::{BATCH, HostPool, Page, PoolError, PoolKind};
+use super::{BATCH, HostPool, Page, PoolError, PoolKind, work};
 
 /// The pool as one guest sees it. Dropping it drops all pages of the guest.
 pub struct Guest {
@@ -86,7 +87,9 @@ impl Guest {
         if pools.kinds.len() >= self.pool.config.max_pools as usize {
             return Err(PoolError::Refused);
         }
+        work::add(work::CALL);
         while pools.kinds.contains_key(&pools.next) {
+            work::add(1);
             pools.next = pools.next.wrapping_add(1);
         }
         let id = pools.next;
@@ -97,15 +100,18 @@ impl Guest {
 
     /// Drops a pool with all its pages.
     pub fn destroy_pool(&self, pool: u32) -> Result<(), PoolError> {
-        // Held until the pages are gone: an operation that found the pool has ended, none begins.
+        let flush = self.begin_destroy(pool)?;
+        self.finish(flush);
+        Ok(())
+    }
+
+    /// The guest has no such pool any more; its kind, if it had one. Waits for what is being done with its pages.
+    pub(super) fn remove_pool(&self, pool: u32) -> Option<PoolKind> {
         let mut pools = self
             .pools
             .write()
             .expect("no thread panics while it holds the pools");
-        let kind = pools.kinds.remove(&pool).ok_or(PoolError::NoSuchPool)?;
-        self.pool.flush_pool(&self.store, pool, kind);
-        self.pool.arena.trim();
-        Ok(())
+        pools.kinds.remove(&pool)
     }
 
     /// Drops all pools, and takes back all credit.
@@ -252,23 +258,14 @@ impl Guest {
         index: u64,
         count: u64,
     ) -> Result<u64, PoolError> {
-        self.with(pool, object, index, |key, kind| {
-            match count.checked_sub(1) {
-                None => 0,
-                Some(more) => {
-                    let range = (index, index.saturating_add(more));
-                    self.pool.flush_range(&self.store, kind, &key.object, range)
-                }
-            }
-        })
+        let flush = self.begin_flush(pool, object, indexes(index, count))?;
+        Ok(self.finish(flush))
     }
 
     /// Drops all pages of an object; returns how many there were.
     pub fn flush_object(&self, pool: u32, object: &ObjectId) -> Result<u64, PoolError> {
-        self.with(pool, object, 0, |key, kind| {
-            self.pool
-                .flush_range(&self.store, kind, &key.object, (0, u64::MAX))
-        })
+        let flush = self.begin_flush(pool, object, 0..=u64::MAX)?;
+        Ok(self.finish(flush))
     }
 
     /// Promises as many further persistent puts as the guest's limit and the room in the pool

@@ -40,6 +40,7 @@ mod control;
 mod entries;
 mod evictions;
 mod filled;
+mod flush;
 mod ghosts;
 mod governed;
 mod guest;
@@ -55,6 +56,7 @@ mod slab;
 mod stats;
 mod store;
 mod turns;
+mod work;
 mod writeback;
 mod writer;
 
@@ -67,9 +69,11 @@ pub use books::{Holding, OBJECT_METADATA, PAGE_METADATA, Share, WORST_PAGE};
 pub use codec::Page;
 pub use control::{FlushError, GuestPool};
 pub use evictions::Evicted;
+pub use flush::{Flush, indexes};
 pub use guest::{Guest, PageName};
 pub use key::ObjectId;
 pub use stats::PoolStats;
+pub use work::work_done;
 pub use writeback::WriteBack;
 pub use writer::Writer;
 
@@ -80,7 +84,7 @@ use below::{MAX_TIERS, Spot};
 use books::Books;
 use filled::{Data, Queue};
 use ghosts::Ghosts;
-use key::{Key, ObjectKey};
+use key::Key;
 use reload::Wanted;
 use shard::{Fetched, Left, Shard};
 use stats::{Counters, change};
@@ -294,6 +298,7 @@ impl HostPool {
     ) -> R {
         let mut left = Left::default();
         let (result, figures) = store.with(shard, |shard| f(shard, &mut left));
+        work::add(left.pages + left.looked / work::LOOKS + left.freed.len() as u64 * work::SEGMENT);
         self.counters.follow(figures.before, figures.after);
         let counters = &self.counters;
         change(&counters.stored_pages, left.pages, 0);
@@ -349,6 +354,7 @@ impl HostPool {
         let Some((first, _)) = pages.first() else {
             return;
         };
+        work::add(pages.len() as u64 * work::PAGE);
         let shard = store.shard_of(&first.object);
         let booked = self.book(store, kind, pages);
         let queues = pages.iter().map(|(key, _)| match kind {
@@ -409,6 +415,7 @@ impl HostPool {
         let Some(first) = keys.first() else {
             return;
         };
+        work::add(keys.len() as u64 * work::PAGE);
         let shard = store.shard_of(&first.object);
         let exclusive = kind == PoolKind::Ephemeral;
         SCRATCH.with_borrow_mut(|scratch| {
@@ -460,22 +467,9 @@ impl HostPool {
 
     /// Drops a page; whether there was one.
     fn flush_page(&self, store: &Store, kind: PoolKind, key: &Key) -> bool {
+        work::add(work::CALL);
         let shard = store.shard_of(&key.object);
         self.with(store, shard, kind, |shard, left| shard.remove(key, left))
-    }
-
-    /// Drops the pages of one object from the index `first` to `last`; how many there were.
-    fn flush_range(
-        &self,
-        store: &Store,
-        kind: PoolKind,
-        object: &ObjectKey,
-        range: (u64, u64),
-    ) -> u64 {
-        let shard = store.shard_of(object);
-        self.flush(store, shard, kind, |shard, progress, left| {
-            shard.remove_range(object, range, progress, left)
-        })
     }
 
     /// Drops all pages of a guest's pool, to which nobody puts meanwhile.

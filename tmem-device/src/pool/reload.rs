@@ -9,7 +9,7 @@ use super::filled::Data;
 use super::key::Key;
 use super::shard::Fetched;
 use super::store::Store;
-use super::{BATCH, HostPool, Page, PoolError, PoolKind, change, codec};
+use super::{BATCH, HostPool, Page, PoolError, PoolKind, change, codec, work};
 use crate::tier::{Load, LoadError, MAX_RECORD};
 use crate::wire::PAGE_SIZE;
 
@@ -40,6 +40,7 @@ impl HostPool {
         let exclusive = kind == PoolKind::Ephemeral;
         RECORDS.with_borrow_mut(|records| {
             while !wanted.is_empty() {
+                work::add(wanted.len() as u64 * work::RECORD);
                 let loaded = self.load(&wanted, records);
                 let mut again = Vec::new();
                 for ((wanted, length), record) in wanted.iter().zip(loaded).zip(records.iter()) {

@@ -213,18 +213,19 @@ impl Segments {
         let start = self.look % self.slots.len();
         let numbers = (start..self.slots.len()).chain(0..start);
         let mut looks = 0;
-        let numbers = numbers.take(MOST_LOOKS).inspect(|_| looks += 1);
         let found = numbers
+            .take(MOST_LOOKS)
             .filter_map(|number| {
                 let segment = self.slots[number].as_deref()?;
                 let vacant = segment.figures().vacant;
                 (segment.queue == queue && vacant > 0).then_some((vacant, number))
             })
+            .inspect(|_| looks += 1)
             .take(LOOKS)
             .max();
-        let (_, number) = found?;
-        self.look = start + looks;
-        Some(number as u32)
+        // Not all of those that were looked at: what is vacant is filled up where it began, for as long as that is the best.
+        self.look = start + if looks > 0 { looks } else { MOST_LOOKS };
+        found.map(|(_, number)| number as u32)
     }
 
     /// Seals the segment, if it is open.

@@ -18,6 +18,8 @@ use crate::wire::PAGE_SIZE;
 #[derive(Default)]
 pub(super) struct Left {
     pub pages: u64,
+    /// Entries that were looked at to find them.
+    pub looked: u64,
     /// Of data that left memory.
     pub bytes: u64,
     /// Objects without pages.

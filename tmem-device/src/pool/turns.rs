@@ -8,10 +8,10 @@ use super::objects::Object;
 use super::shard::{Left, Shard, split};
 
 /// Lookups that a range operation makes in one go, under the lock.
-const STEP: u64 = 1024;
+const STEP: u64 = 256;
 
 /// Entries that can be looked at in the time of one lookup.
-const SWEEP: u64 = 8;
+const SWEEP: u64 = super::work::LOOKS;
 
 /// Parts of an object that are looked up one by one, rather than looked for.
 const FEW_PARTS: u32 = 16;
@@ -134,6 +134,7 @@ impl Shard {
                     return false;
                 }
                 *steps -= 1;
+                left.looked += SWEEP;
                 let page = PageKey {
                     object: number,
                     index,
@@ -159,6 +160,7 @@ impl Shard {
                 return false;
             }
             turns -= 1;
+            left.looked += 1;
             slot -= 1;
             let page = self.entries.key(slot);
             if page.object == number && (low..=high).contains(&page.index) {
@@ -189,9 +191,13 @@ impl Shard {
         let count = self.entries.next_slot();
         let mut slot = progress.sweep.map_or(count, |rest| rest.min(count));
         let end = slot.saturating_sub((STEP * SWEEP) as u32);
+        let mut last = None;
         while slot > end {
             slot -= 1;
             let page = self.entries.key(slot);
+            // Another object must be looked up.
+            left.looked += if last == Some(page.object) { 1 } else { SWEEP };
+            last = Some(page.object);
             if wanted(self.objects.get(page.object), page.index) {
                 self.take(slot, left);
             }
@@ -216,6 +222,7 @@ impl Shard {
         let (mut evicted, mut turns) = (0, STEP * SWEEP);
         while evicted < limit && turns > 0 && self.below_ephemeral > 0 {
             turns -= 1;
+            left.looked += 1;
             if self.hand >= self.entries.next_slot() {
                 self.hand = 0;
             }

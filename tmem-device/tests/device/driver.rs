@@ -370,10 +370,24 @@ impl Driver {
         }
     }
 
+    /// Rings the get queue's doorbell, and has the worker do what the exit has left.
+    pub fn serve_gets(&self) {
+        let served = self.device.serve_get_queue();
+        if served.expect("the rings are sound").again {
+            self.serve_puts();
+        }
+    }
+
+    /// Has the worker serve the put queue until nothing is left.
+    pub fn serve_puts(&self) {
+        let serve = || self.device.serve_put_queue();
+        while serve().expect("the rings are sound").again {}
+    }
+
     /// Sends a request on the get queue and has it served.
     pub fn call(&mut self, request: &Request) -> Response {
         let address = self.submit(wire::QUEUE_GET, request);
-        self.device.serve_get_queue().expect("the rings are sound");
+        self.serve_gets();
         self.response(wire::QUEUE_GET, request, address)
     }
 

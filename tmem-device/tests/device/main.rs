@@ -4,5 +4,6 @@ mod credit;
 mod doorbells;
 mod driver;
 mod evictions;
+mod hostile_guest;
 mod hostile_rings;
 mod operations;

@@ -89,6 +89,17 @@ impl Reins {
         }
     }
 
+    /// Has the worker look for something to serve, though no doorbell rings.
+    pub fn nudge(&self) {
+        // Fails only when the counter is full, and then it is readable.
+        let _ = self.event.write(1);
+    }
+
+    /// For the worker: it has seen that the descriptor was readable, and will look at the order, and for something to serve.
+    pub fn seen(&self) {
+        let _ = self.event.read();
+    }
+
     /// Lets the worker go on.
     pub fn release(&self) {
         self.give(Order::Run);

@@ -53,3 +53,16 @@ fn nothing_comes_after_the_end_and_nobody_waits_for_who_has_ended() {
     reins.hold(|| thread.is_finished());
     thread.join().expect("no panic");
 }
+
+#[test]
+fn a_nudge_wakes_the_worker_and_changes_no_order() {
+    let reins = Reins::new().expect("an eventfd");
+    let readable = || reins.event.read().is_ok();
+    assert!(!readable());
+    reins.nudge();
+    assert_eq!(reins.order(), Order::Run);
+    assert!(readable());
+    reins.nudge();
+    reins.seen();
+    assert!(!readable(), "the worker would wake again and again");
+}

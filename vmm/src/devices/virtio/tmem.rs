@@ -86,9 +86,17 @@ pub struct Tmem {
     device: Arc<Device>,
     polling: Polling,
     queue_sizes: [u16; wire::NR_QUEUES],
-    /// The way to the driver while the device is active; vCPUs read it in every get's exit.
-    interrupt: RwLock<Option<Arc<dyn Interrupt>>>,
+    /// What there is while the device is active; vCPUs read it in every get's exit.
+    active: RwLock<Option<Active>>,
     worker: Mutex<Worker>,
+}
+
+/// Of an active device.
+struct Active {
+    /// The way to the driver.
+    interrupt: Arc<dyn Interrupt>,
+    /// The way to the worker.
+    reins: Arc<Reins>,
 }
 
 /// The thread that serves the put queue and offers of event buffers.
@@ -113,7 +121,7 @@ impl Tmem {
             device: Arc::new(device),
             polling: Polling::new(config.poll),
             queue_sizes: Device::queue_sizes(),
-            interrupt: RwLock::new(None),
+            active: RwLock::new(None),
             worker: Mutex::new(Worker {
                 thread: WorkerThread::start(
                     "virtio-tmem".to_owned(),
@@ -138,12 +146,9 @@ impl Tmem {
     /// Has the driver put other pages from now on, if it leaves that to the host.
     pub fn set_admission(&self, admission: Admission) {
         self.device.set_admission(admission);
-        let interrupt = self
-            .interrupt
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(interrupt) = interrupt.as_ref() {
-            interrupt.config_changed();
+        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(active) = active.as_ref() {
+            active.interrupt.config_changed();
         }
     }
 
@@ -210,20 +215,15 @@ impl VirtioDevice for Tmem {
         };
         let mut worker = self.worker();
         worker.thread.run(served);
-        worker.reins = Some(reins);
+        worker.reins = Some(reins.clone());
         drop(worker);
-        *self
-            .interrupt
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Some(interrupt);
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) =
+            Some(Active { interrupt, reins });
         Ok(())
     }
 
     fn reset(&self) {
-        *self
-            .interrupt
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) = None;
         let mut worker = self.worker();
         if let Some(reins) = worker.reins.take() {
             reins.end();
@@ -254,13 +254,14 @@ impl VirtioDevice for Tmem {
 
     fn notify_in_exit(&self, queue: u16) {
         // Held over the service: a reset waits for the gets that run.
-        let interrupt = self
-            .interrupt
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(interrupt) = interrupt.as_ref() {
+        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Active { interrupt, reins }) = active.as_ref() {
             self.device.note_doorbell(queue);
-            report(interrupt.as_ref(), self.device.serve_get_queue());
+            let serve = || report(interrupt.as_ref(), self.device.serve_get_queue());
+            if (0..CALLS_IN_EXIT).all(|_| serve()) {
+                // The driver looks at the ring until its answer is there; and this thread may be told to stop.
+                reins.nudge();
+            }
         }
     }
 }
@@ -301,6 +302,9 @@ struct Service {
     /// When the put queue was last served.
     served: Instant,
 }
+
+/// Calls in which a get's exit serves what was asked for. What is left then is the worker's, so that the vCPU can be told to stop.
+const CALLS_IN_EXIT: usize = 8;
 
 /// As a timeout of epoll, in ms.
 const FOREVER: i32 = -1;
@@ -397,8 +401,12 @@ impl MutEventSubscriber for Service {
                 let _ = self.event.read();
                 report(self.interrupt.as_ref(), self.device.serve_event_queue());
             }
-            // The thread looks for orders after each round of events.
-            _ => {}
+            // The thread looks for orders after each round of events. Where an exit has left something, it goes on with that; and a
+            // machine that was paused may have stood in the middle of it.
+            _ => {
+                self.reins.seen();
+                self.awake = true;
+            }
         }
     }
 
