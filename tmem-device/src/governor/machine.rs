@@ -41,9 +41,7 @@ impl Machine {
         let mut lacks = Vec::new();
         let psi = Psi::open(proc)
             .map_err(|error| {
-                lacks.push(format!(
-                    "no pressure information ({PROC}/pressure/memory: {error}): the pool shrinks by the amount of available memory alone; boot with psi=1"
-                ));
+                lacks.push(no_pressure(&proc.join("self").try_exists(), &error));
             })
             .ok();
         if psi.as_ref().is_some_and(|psi| psi.trigger().is_none()) {
@@ -72,6 +70,18 @@ impl Machine {
             lacks,
         };
         Ok((machine, Stop(stop)))
+    }
+}
+
+/// What to do where there is no pressure information: a kernel that keeps none is told from a `/proc` that is not there.
+fn no_pressure(process: &io::Result<bool>, error: &io::Error) -> String {
+    let why = format!("({PROC}/pressure/memory: {error})");
+    let follows = "the pool shrinks by the amount of available memory alone";
+    match process {
+        Ok(true) => format!("no pressure information {why}: {follows}; boot with psi=1"),
+        _ => format!(
+            "could not find out whether there is pressure information {why}: {follows}; mount {PROC}"
+        ),
     }
 }
 

@@ -17,3 +17,19 @@ fn this_machine_can_be_looked_at_and_a_wait_be_ended() {
         assert_eq!(machine.wait(Duration::from_secs(1000)), Wake::Stop);
     }
 }
+
+#[test]
+fn a_kernel_without_pressure_is_told_from_a_proc_that_is_not_mounted() {
+    let error = io::Error::from(io::ErrorKind::NotFound);
+    let off = no_pressure(&Ok(true), &error);
+    assert!(off.contains("boot with psi=1"), "{off}");
+    for process in [
+        Ok(false),
+        Err(io::Error::from(io::ErrorKind::PermissionDenied)),
+    ] {
+        let unknown = no_pressure(&process, &error);
+        assert!(unknown.starts_with("could not find out"), "{unknown}");
+        assert!(unknown.contains("mount /proc"), "{unknown}");
+        assert!(!unknown.contains("psi=1"), "{unknown}");
+    }
+}

@@ -53,7 +53,7 @@ impl VmConfig {
             }
         }
         if let Some(tmem) = &config.tmem {
-            tmem.check().map_err(|error| format!("tmem: {error}"))?;
+            tmem.check_new().map_err(|error| format!("tmem: {error}"))?;
         }
         Ok(config)
     }

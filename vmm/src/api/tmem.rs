@@ -179,7 +179,7 @@ pub async fn put(
     State(vm): State<Arc<Vm>>,
     Json(settings): Json<TmemSettings>,
 ) -> Result<StatusCode, Problem> {
-    settings.check().map_err(Problem::conflict)?;
+    settings.check_new().map_err(Problem::conflict)?;
     vm.configure(|config| {
         config.tmem = Some(settings);
         Ok(())

@@ -239,7 +239,28 @@ impl TmemSettings {
         }
     }
 
-    /// Whether all of it can be meant at once.
+    /// Whether a machine can be given all of it: what holds at any time, and what is set before the start alone.
+    ///
+    /// # Errors
+    /// Two of the values contradict each other; names both.
+    pub fn check_new(&self) -> Result<(), String> {
+        let size = self.size.0;
+        if let Some(SpillSettings {
+            dirty: Some(Bytes(dirty)),
+            ..
+        }) = self.spill
+            && dirty > size
+        {
+            return Err(format!(
+                "spill: the {dirty} bytes that may be in memory alone are more than the pool's size of {size}; give less of \
+                 them, or a larger size"
+            ));
+        }
+        self.check()
+    }
+
+    /// Whether all of it can be meant at once. A pool that becomes smaller than what may be dirty is no contradiction: then
+    /// less may be.
     ///
     /// # Errors
     /// Two of the values contradict each other; names both.

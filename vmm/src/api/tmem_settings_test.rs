@@ -70,9 +70,13 @@ fn values_that_contradict_each_other_are_named() {
         ),
         (r#"{"size": 9, "share": {"minimum": 11}}"#, ["11", "9"]),
         (r#"{"size": 9, "governor": {"minimum": 10}}"#, ["10", "9"]),
+        (
+            r#"{"size": 9, "spill": {"path": "x", "size": "8M", "dirty": 10}}"#,
+            ["10", "9"],
+        ),
     ] {
         let settings: TmemSettings = serde_json::from_str(settings).expect("well-formed");
-        let error = settings.check().expect_err("contradictory");
+        let error = settings.check_new().expect_err("contradictory");
         for value in values {
             assert!(error.contains(&format!(" {value}")), "{error}");
         }
@@ -81,9 +85,10 @@ fn values_that_contradict_each_other_are_named() {
         r#"{"size": 0}"#,
         r#"{"size": 9, "share": {"minimum": 9, "maximum": 9}, "governor": {"minimum": 9}}"#,
         r#"{"size": 9, "share": {"maximum": 100}}"#,
+        r#"{"size": 9, "spill": {"path": "x", "size": "8M", "dirty": 9}}"#,
     ] {
         let settings: TmemSettings = serde_json::from_str(settings).expect("well-formed");
-        assert_eq!(settings.check(), Ok(()));
+        assert_eq!(settings.check_new(), Ok(()));
     }
 }
 

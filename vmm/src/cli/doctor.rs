@@ -153,7 +153,10 @@ fn io_uring() -> Finding {
         ),
         Err(error) => {
             let why = match setting.as_deref().map(str::trim) {
-                Ok("0") | Err(_) => "perhaps a seccomp profile forbids it".to_owned(),
+                Ok("0") => "perhaps a seccomp profile forbids it".to_owned(),
+                Err(unknown) => format!(
+                    "could not find out why: /proc/sys/kernel/io_uring_disabled: {unknown}; perhaps a seccomp profile forbids it"
+                ),
                 Ok(value) => format!("kernel.io_uring_disabled is {value}; set it to 0"),
             };
             let found = format!("{error}: disks serve one request after the other; {why}");

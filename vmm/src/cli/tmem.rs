@@ -74,11 +74,22 @@ impl FromStr for TmemConfig {
                 "min is the size's at most, and {minimum} bytes are more than {size}; give a smaller min=, or a larger size="
             ));
         }
+        let spill = parse_spill(&fields)?;
+        if let Some(SpillConfig {
+            dirty: Some(dirty), ..
+        }) = spill
+            && dirty > size
+        {
+            return Err(format!(
+                "spill-dirty is the size's at most, and {dirty} bytes are more than {size}; give a smaller spill-dirty=, or a \
+                 larger size="
+            ));
+        }
         let mut config = TmemConfig {
             size,
             minimum,
             poll: fields.parse("poll", parse_poll)?,
-            spill: parse_spill(&fields)?,
+            spill,
             ..TmemConfig::default()
         };
         let admission = fields.parse("admission", parse_admission)?;
@@ -140,7 +151,7 @@ fn parse_admission(text: &str) -> Result<Admission, String> {
 /// Parses the value of `--tmem-settings`.
 pub fn parse_settings(text: &str) -> Result<TmemSettings, String> {
     let settings: TmemSettings = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    settings.check()?;
+    settings.check_new()?;
     Ok(settings)
 }
 

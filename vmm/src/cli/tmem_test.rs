@@ -114,3 +114,13 @@ fn faults() {
         assert!(parse_fault(wrong).is_err(), "{wrong:?}");
     }
 }
+
+#[test]
+fn more_dirty_pages_than_the_pool_has_are_refused_and_both_named() {
+    let spill = "spill=x,spill-size=8M";
+    let parse = |dirty: &str| format!("size=64M,{spill},spill-dirty={dirty}").parse::<TmemConfig>();
+    let error = parse("65M").expect_err("contradictory");
+    assert!(error.contains(&(65 << 20).to_string()), "{error}");
+    assert!(error.contains(&(64 << 20).to_string()), "{error}");
+    assert!(parse("64M").is_ok());
+}
