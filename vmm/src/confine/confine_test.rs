@@ -69,6 +69,16 @@ fn child_process() {
                 unsafe { libc::syscall(libc::SYS_tgkill, 1, 1, 0) };
                 println!("tried");
             }
+            raw if raw.starts_with("call ") => {
+                let numbers = raw.split(' ').skip(1).map(|n| n.parse::<i64>());
+                let numbers: Vec<_> = numbers.collect::<Result<_, _>>().expect("numbers");
+                let [number, a, b, c, d, e] = numbers[..] else {
+                    panic!("not by these tests: {raw}");
+                };
+                // SAFETY: no argument of these tests is an address of anything that is there.
+                unsafe { libc::syscall(number, a, b, c, d, e) };
+                println!("tried");
+            }
             "open" => println!("open: {}", File::open("/etc/passwd").is_ok()),
             _ => {
                 let mut text = String::new();
@@ -108,6 +118,67 @@ fn a_forbidden_call_ends_the_process_and_says_which() {
 
 fn ended_by_its_filter(output: &Output) -> bool {
     output.status.signal() == Some(libc::SIGSYS)
+}
+
+/// Every argument that a rule looks at, with what it must not be; and who may have it be so after all.
+#[test]
+fn what_the_rules_are_there_to_forbid_is_forbidden() {
+    let nobody = |_: &Thread| false;
+    let is_vcpu = |thread: &Thread| matches!(thread, Thread::Vcpu { .. });
+    let is_main = |thread: &Thread| *thread == Thread::Main;
+    let reads_input = |thread: &Thread| *thread == Thread::SerialInput;
+    let reads_no_files = |thread: &Thread| thread.reads().is_empty();
+    // Rust's library asks this in debug builds.
+    let anybody_in_debug = |_: &Thread| cfg!(debug_assertions);
+    let (map, fd) = (i64::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS), -1);
+    let ioctl = |request: u64| [libc::SYS_ioctl, fd, request as i64, 0, 0, 0];
+    let fcntl = |command: i32| [libc::SYS_fcntl, fd, command.into(), 0, 0, 0];
+    let openat = |flags: i32| [libc::SYS_openat, fd, 0, flags.into(), 0, 0];
+    let mmap = |protection: i32| [libc::SYS_mmap, 0, 4096, protection.into(), map, fd];
+    let mprotect = |protection: i32| [libc::SYS_mprotect, 0, 0, protection.into(), 0, 0];
+    type Case<'a> = ([i64; 6], &'a dyn Fn(&Thread) -> bool);
+    let cases: &[Case] = &[
+        (mmap(libc::PROT_EXEC), &nobody),
+        (
+            mmap(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC),
+            &nobody,
+        ),
+        (mprotect(libc::PROT_EXEC), &nobody),
+        (mprotect(libc::PROT_READ | libc::PROT_EXEC), &nobody),
+        // KVM_RUN; KVM_CREATE_VM, KVM_CREATE_VCPU, KVM_SET_USER_MEMORY_REGION.
+        (ioctl(0xae80), &is_vcpu),
+        (ioctl(0xae01), &nobody),
+        (ioctl(0xae41), &nobody),
+        (ioctl(0x4020_ae46), &nobody),
+        (ioctl(libc::TCSETS), &is_main),
+        (ioctl(libc::TCGETS), &reads_input),
+        (ioctl(libc::TIOCSTI), &nobody),
+        (ioctl(libc::FIONBIO), &nobody),
+        (fcntl(libc::F_DUPFD_CLOEXEC), &is_vcpu),
+        (fcntl(libc::F_GETFD), &anybody_in_debug),
+        (fcntl(libc::F_SETFL), &nobody),
+        (fcntl(libc::F_SETOWN), &nobody),
+        (openat(libc::O_WRONLY), &reads_no_files),
+        (openat(libc::O_RDWR), &reads_no_files),
+        (openat(libc::O_CREAT), &reads_no_files),
+        (openat(libc::O_TRUNC), &reads_no_files),
+        (openat(libc::O_RDWR | libc::O_TMPFILE), &reads_no_files),
+        // To an address, of which the lower half alone may be 0.
+        ([libc::SYS_sendto, fd, 0, 0, 0, 1], &nobody),
+        ([libc::SYS_sendto, fd, 0, 0, 0, 1 << 32], &nobody),
+        ([libc::SYS_tgkill, 1, 1, 0, 0, 0], &nobody),
+    ];
+    for (call, may) in cases {
+        let text = call.map(|number| number.to_string()).join(" ");
+        for (number, thread) in Thread::ALL.iter().enumerate() {
+            let output = child(number, "on", &format!("call {text}"));
+            assert_eq!(
+                ended_by_its_filter(&output),
+                !may(thread),
+                "{thread}, system call and arguments {text}: {output:?}"
+            );
+        }
+    }
 }
 
 /// No thread sends a signal to another process, not even one that wakes threads of its own by them.

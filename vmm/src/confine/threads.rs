@@ -175,17 +175,21 @@ impl Thread {
             Thread::Main => {
                 calls.push(only(libc::SYS_ioctl, 1, libc::TCSETS));
                 calls.push(signal_own_threads());
+                // The handler of signals.
+                calls.push(send());
                 &[
                     // Empties the file spilled to.
                     libc::SYS_ftruncate,
                     libc::SYS_getpid,
                     libc::SYS_poll,
-                    // The handler of signals, and the one that ends their thread.
-                    libc::SYS_sendto,
+                    // The one that ends the thread of signals.
                     libc::SYS_shutdown,
                 ]
             }
-            Thread::Signals => &[libc::SYS_poll, libc::SYS_recvfrom, libc::SYS_sendto],
+            Thread::Signals => {
+                calls.push(send());
+                &[libc::SYS_poll, libc::SYS_recvfrom]
+            }
             Thread::SerialInput => {
                 calls.push(only(libc::SYS_ioctl, 1, libc::TCGETS));
                 &[libc::SYS_poll]
@@ -239,17 +243,19 @@ impl Thread {
             Thread::Resize => &[],
             // Connections, and nothing that they ask for; no new ones to anybody. The second wait is that of other C libraries, the
             // last two those of other versions of Rust's.
-            Thread::Api => &[
-                libc::SYS_accept4,
-                libc::SYS_epoll_ctl,
-                libc::SYS_epoll_wait,
-                libc::SYS_epoll_pwait,
-                libc::SYS_recvfrom,
-                libc::SYS_sendto,
-                libc::SYS_shutdown,
-                libc::SYS_readv,
-                libc::SYS_writev,
-            ],
+            Thread::Api => {
+                calls.push(send());
+                &[
+                    libc::SYS_accept4,
+                    libc::SYS_epoll_ctl,
+                    libc::SYS_epoll_wait,
+                    libc::SYS_epoll_pwait,
+                    libc::SYS_recvfrom,
+                    libc::SYS_shutdown,
+                    libc::SYS_readv,
+                    libc::SYS_writev,
+                ]
+            }
             Thread::ApiWork => {
                 calls.extend(read_files());
                 // Figures of KVM's.
@@ -286,7 +292,17 @@ fn unless(number: i64, argument: u8, bits: u64) -> Call {
 }
 
 fn with(number: i64, argument: u8, operator: SeccompCmpOp, value: u64) -> Call {
-    let rule = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+    of_length(number, argument, SeccompCmpArgLen::Dword, operator, value)
+}
+
+fn of_length(
+    number: i64,
+    argument: u8,
+    length: SeccompCmpArgLen,
+    operator: SeccompCmpOp,
+    value: u64,
+) -> Call {
+    let rule = SeccompCondition::new(argument, length, operator, value)
         .and_then(|condition| SeccompRule::new(vec![condition]))
         .expect("an argument that there is, and a condition");
     Call {
@@ -298,6 +314,12 @@ fn with(number: i64, argument: u8, operator: SeccompCmpOp, value: u64) -> Call {
 /// Signals to threads of this process, and to no other one's.
 fn signal_own_threads() -> Call {
     only(libc::SYS_tgkill, 0, u64::from(std::process::id()))
+}
+
+/// To whoever a socket is connected with; not to an address, which would be anybody.
+fn send() -> Call {
+    let whole = SeccompCmpArgLen::Qword;
+    of_length(libc::SYS_sendto, 4, whole, SeccompCmpOp::Eq, 0)
 }
 
 /// Opening files to read them, and that. A file that is opened for reading alone can be emptied by the same call.
