@@ -18,11 +18,13 @@
 
 /* One batch can fill, whatever else is under way. */
 #define VTMEM_CHUNKS_MIN	VTMEM_BATCH_CHUNKS
+/* What every guest may have, however small: a doorbell is to be worth 64 puts. */
+#define VTMEM_CHUNKS_SMALL	(2 * VTMEM_BATCH_CHUNKS)
 #define VTMEM_CHUNKS_IDLE	(10 * HZ)
 
 static unsigned int vtmem_staging_kb;
 module_param_named(staging_kb, vtmem_staging_kb, uint, 0444);
-MODULE_PARM_DESC(staging_kb, "Memory in KiB at most for pages under way to the host (default: 1/512 of memory)");
+MODULE_PARM_DESC(staging_kb, "Memory in KiB at most for pages under way to the host (default: 1/512 of memory, 512 at least)");
 
 /* A chunk that nobody has: the next one is written in it. */
 struct vtmem_free_chunk {
@@ -83,7 +85,7 @@ void vtmem_chunk_give(struct vtmem *vt, void *chunk)
 /* Is so much in use that the host should be asked to hurry? A snapshot. */
 bool vtmem_chunks_short(struct vtmem *vt)
 {
-	return 2 * READ_ONCE(vt->chunks.nr_free) < READ_ONCE(vt->chunks.nr);
+	return 4 * READ_ONCE(vt->chunks.nr_free) < READ_ONCE(vt->chunks.nr);
 }
 
 u64 vtmem_chunks_bytes(struct vtmem *vt)
@@ -157,7 +159,9 @@ unsigned int vtmem_chunks_allowed(void)
 	u64 bytes = (u64)vtmem_staging_kb << 10;
 
 	if (!bytes)
-		bytes = (u64)totalram_pages() * PAGE_SIZE / 512;
+		bytes = max_t(u64, totalram_pages() * PAGE_SIZE / 512,
+			      VTMEM_CHUNKS_SMALL * VTMEM_CHUNK_PAGES *
+				      PAGE_SIZE);
 	return clamp_t(u64, bytes >> VTMEM_CHUNK_ORDER >> PAGE_SHIFT,
 		       VTMEM_CHUNKS_MIN, UINT_MAX / 2);
 }

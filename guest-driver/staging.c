@@ -128,8 +128,8 @@ static void vtmem_submit(struct vtmem_staging *s)
 }
 
 /*
- * Under s->lock. Ring for batches that are full when half of them, or of the memory for
- * pages, is under way: gets, whose exits execute what is on queue 0 too, often come
+ * Under s->lock. Ring for batches that are full when half of them, or three quarters of
+ * the memory for pages, are under way: gets, whose exits execute what is on queue 0 too, often come
  * first. Promised pages are promised again only when their batch was executed, so earlier
  * when there are not enough for the next batch.
  */
