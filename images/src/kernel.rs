@@ -93,13 +93,19 @@ pub(crate) fn custom(
     progress: &mut dyn Progress,
 ) -> Result<Kernel> {
     let content = fs::read(kernel).map_err(ImagesError::io("read", kernel))?;
-    if !headers.join("Makefile").is_file() {
+    let has = |directory: &Path, name: &str| {
+        let there = directory.join(name).try_exists();
+        there.map_err(ImagesError::io("look at", directory))
+    };
+    if !has(headers, "Makefile")? {
         return Err(ImagesError::Other(format!(
             "{}: no kernel headers here (no Makefile); give the directory that /lib/modules/RELEASE/build leads to",
             headers.display()
         )));
     }
-    if let Some(modules) = modules.filter(|modules| !modules.join("kernel").is_dir()) {
+    if let Some(modules) = modules
+        && !has(modules, "kernel")?
+    {
         return Err(ImagesError::Other(format!(
             "{}: no kernel modules here (no directory `kernel`); give lib/modules/RELEASE",
             modules.display()

@@ -1,7 +1,7 @@
 //! An unmodified Debian kernel boots, sees what it was given, and its end is the process's end.
 
 use crate::Case;
-use crate::host::Guest;
+use crate::host::{Guest, vtmem};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -33,6 +33,12 @@ pub const CASES: &[Case] = &[
         needs_guests: true,
         alone: false,
         run: offered_features_work,
+    },
+    Case {
+        name: "boot::ciphers_pass_the_kernels_tests",
+        needs_guests: true,
+        alone: false,
+        run: ciphers,
     },
 ];
 
@@ -89,4 +95,37 @@ fn offered_features_work() {
          if has pku; then has xsave || exit 4; fi\n",
     );
     run.succeeded();
+}
+
+/// Ciphers written in the processor's own instructions: the kernel tests each as it is loaded.
+fn ciphers() {
+    let modules = ["--module", "aesni_intel", "--module", "sha512_ssse3"];
+    let built = vtmem(&[&["images", "build"][..], &modules].concat());
+    assert_eq!(built.status, Some(0), "{}", built.stderr);
+    let path = |what: &str| {
+        let line = built
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix(what));
+        line.unwrap_or_else(|| panic!("no {what} in {}", built.stdout))
+            .trim()
+    };
+    let run = Guest::new("160M", 1)
+        .args(&[
+            "--kernel",
+            path("guest kernel"),
+            "--initrd",
+            path("guest initrd"),
+        ])
+        .run(
+            "grep -E '^(driver|selftest)' /proc/crypto\n\
+             echo aes=$(grep -c '^driver *: .*aes-aesni' /proc/crypto)\n\
+             echo sha=$(grep -c '^driver *: sha512-ssse3\\|^driver *: sha512-avx' /proc/crypto)\n\
+             echo untested=$(grep '^selftest' /proc/crypto | grep -vc passed)\n\
+             ! dmesg | grep -E 'invalid opcode|Oops|self-tests.*failed' || exit 1\n",
+        );
+    run.succeeded();
+    assert!(run.number("aes") >= 4, "{}", run.console());
+    assert!(run.number("sha") >= 1, "{}", run.console());
+    assert_eq!(run.number("untested"), 0, "{}", run.console());
 }

@@ -38,6 +38,12 @@ pub const CASES: &[Case] = &[
         alone: false,
         run: machine_sizes_are_checked,
     },
+    Case {
+        name: "cli_errors::options_that_contradict_each_other_are_named",
+        needs_guests: false,
+        alone: false,
+        run: contradictions,
+    },
 ];
 
 /// Exit status 2, and an error on standard error that contains every one of `words`.
@@ -121,6 +127,54 @@ fn machine_sizes_are_checked() {
             value,
         ]);
         assert_refused(&done, &[]);
+    }
+}
+
+/// Every command, and the words of both sides of what cannot be meant.
+fn contradictions() {
+    for (line, words) in [
+        (
+            "run --accel kvm --disk path=a --disk path=b/../../x,readonly --disk path=./a,readonly",
+            ["disk vda", "disk vdc"],
+        ),
+        (
+            "run --accel kvm --disk path=a --tmem size=1M,spill=a,spill-size=8M",
+            ["disk vda", "spill"],
+        ),
+        (
+            "run --accel kvm --kernel k --marks k",
+            ["the kernel", "--marks"],
+        ),
+        (
+            "run --accel kvm --disk path=a --tmem size=1M --tmem-record a",
+            ["disk vda", "--tmem-record"],
+        ),
+        (
+            "run --accel kvm --tmem-record a",
+            ["--tmem-record", "no tmem"],
+        ),
+        (
+            "run --accel kvm --tmem size=1M,min=2M",
+            ["2097152", "1048576"],
+        ),
+        (
+            "run --accel kvm --clock virtual",
+            ["--clock virtual", "KVM"],
+        ),
+        (
+            "lab --clock virtual --cpus 2 -- true",
+            ["--cpus 2", "--clock virtual"],
+        ),
+        (
+            "lab --file a:/a --output /b:a -- true",
+            ["--file", "--output"],
+        ),
+        ("compare --json a --html a", ["--json", "--html"]),
+    ] {
+        let args: Vec<_> = line.split(' ').collect();
+        let done = vtmem(&args);
+        assert_refused(&done, &words);
+        assert_eq!(error_lines(&done), 1, "{line}: {}", done.stderr);
     }
 }
 

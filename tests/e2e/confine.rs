@@ -139,11 +139,14 @@ done
 dd if=/dev/zero of=/dev/vdb bs=64k count=64 conv=fsync 2>/dev/null || exit 1
 dd if=/dev/vdc of=/dev/null bs=64k 2>/dev/null || exit 1
 umount /mnt
+cd /sys/kernel/debug/virtio_tmem
+echo hits=$(cat hits) puts=$(cat puts)
+[ $(cat hits) -gt 1000 ] || exit 2
 END
          dd if=/tmp/script of=/tmp/disk bs=4096 conv=sync 2>/dev/null
          for confinement in on log; do
              vtmem run $guest --confinement $confinement --marks /tmp/marks --disk path=/tmp/disk,readonly \
-                 --cmdline 'console=ttyS0 quiet vtmem.tmem=1 vtmem.exec=\"sh /dev/vdd\"' </dev/null
+                 --cmdline 'console=ttyS0 quiet vtmem.tmem=1 vtmem.tmem_args=admission=always vtmem.exec=\"sh /dev/vdd\"' </dev/null
              echo \"$confinement ends with $?\"
          done",
     );
@@ -247,6 +250,11 @@ END
     let said = format!("{}\n{}", done.stdout, done.stderr);
     assert_eq!(done.stdout.matches("ended 0").count(), 2, "{said}");
     assert!(!done.stdout.contains("refused: "), "{said}");
+    // The second machine puts whatever its guest drops.
+    let puts = done.stdout.lines();
+    let puts = puts.filter_map(|line| line.strip_prefix("vtmem_tmem_puts_total "));
+    let most = puts.filter_map(|count| count.parse::<u64>().ok()).max();
+    assert!(most > Some(1000), "{most:?} puts: {said}");
     // Files that are open by then are still read when the kernel has dropped its caches.
     assert!(done.stdout.contains(r#""reason":""#), "{said}");
     assert!(!done.stdout.contains(r#""reason":"blind""#), "{said}");

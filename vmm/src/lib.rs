@@ -13,11 +13,14 @@ pub mod compare;
 pub mod confine;
 pub mod devices;
 pub mod disk;
+pub mod file_use;
 pub mod hint;
 pub mod host_memory;
 pub mod hypervisor;
 pub mod lab;
 pub mod machine;
 pub mod metrics;
+#[cfg(test)]
+mod not_run;
 pub mod pressure;
 pub mod torture;

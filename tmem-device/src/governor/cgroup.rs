@@ -5,6 +5,7 @@
 //! kernel enforces them all the same.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Larger limits stand for none: version 1 says so with a number near 2^63.
@@ -27,10 +28,18 @@ enum Version {
 }
 
 impl Cgroup {
-    /// Finds it by `/proc/self`, `proc_self` being that directory.
-    pub fn find(proc_self: &Path) -> Option<Self> {
-        let own = fs::read_to_string(proc_self.join("cgroup")).ok()?;
-        let mounts = fs::read_to_string(proc_self.join("mountinfo")).ok()?;
+    /// Finds it by `/proc/self`, `proc_self` being that directory; none where no memory controller is mounted.
+    ///
+    /// # Errors
+    /// The kernel's lists of cgroups and mounts cannot be read: nobody knows.
+    pub fn find(proc_self: &Path) -> io::Result<Option<Self>> {
+        let own = fs::read_to_string(proc_self.join("cgroup"))?;
+        let mounts = fs::read_to_string(proc_self.join("mountinfo"))?;
+        Ok(Self::among(&mounts, &own))
+    }
+
+    /// The same, from the texts.
+    fn among(mounts: &str, own: &str) -> Option<Self> {
         let mounts: Vec<_> = mounts.lines().filter_map(Mount::parse).collect();
         // Version 1 first: where both are mounted, the memory controller is in one of them only.
         let one = mounts.iter().find(|mount| {

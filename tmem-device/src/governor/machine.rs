@@ -36,7 +36,11 @@ impl Machine {
     /// # Errors
     /// The process may not have another file.
     pub fn new() -> io::Result<(Self, Stop)> {
-        let proc = Path::new(PROC);
+        Self::seen_at(Path::new(PROC))
+    }
+
+    /// The same, `proc` being where /proc should be.
+    fn seen_at(proc: &Path) -> io::Result<(Self, Stop)> {
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let mut lacks = Vec::new();
         let psi = Psi::open(proc)
@@ -50,17 +54,39 @@ impl Machine {
                     .to_owned(),
             );
         }
-        let cgroup = Cgroup::find(&proc.join("self"));
-        if cgroup.as_ref().and_then(Cgroup::available).is_none() {
-            lacks.push(
-                "no memory cgroup with a limit: the host's available memory alone counts"
-                    .to_owned(),
-            );
-        }
-        let meminfo = Meminfo::open(proc).ok();
-        if meminfo.as_ref().and_then(Meminfo::available).is_none() {
-            lacks.push(format!("no MemAvailable in {PROC}/meminfo"));
-        }
+        let cgroup = match Cgroup::find(&proc.join("self")) {
+            Ok(cgroup) => {
+                if cgroup.as_ref().and_then(Cgroup::available).is_none() {
+                    lacks.push(
+                        "no memory cgroup with a limit: the host's available memory alone counts"
+                            .to_owned(),
+                    );
+                }
+                cgroup
+            }
+            Err(error) => {
+                lacks.push(format!(
+                    "could not find out whether there is a memory cgroup with a limit ({PROC}/self: {error}): the host's available \
+                     memory alone counts; mount {PROC}"
+                ));
+                None
+            }
+        };
+        let meminfo = match Meminfo::open(proc) {
+            Ok(meminfo) => {
+                if meminfo.available().is_none() {
+                    lacks.push(format!("no MemAvailable in {PROC}/meminfo"));
+                }
+                Some(meminfo)
+            }
+            Err(error) => {
+                lacks.push(format!(
+                    "could not find out how much memory is available ({PROC}/meminfo: {error}): the host's memory does not count; \
+                     mount {PROC}"
+                ));
+                None
+            }
+        };
         let machine = Machine {
             meminfo,
             psi,

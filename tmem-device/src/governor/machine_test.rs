@@ -33,3 +33,16 @@ fn a_kernel_without_pressure_is_told_from_a_proc_that_is_not_mounted() {
         assert!(!unknown.contains("psi=1"), "{unknown}");
     }
 }
+
+#[test]
+fn without_proc_nothing_is_said_not_to_be_so() {
+    let empty = tempfile::tempdir().expect("a directory");
+    let (mut machine, _stop) = Machine::seen_at(empty.path()).expect("a file");
+    assert_eq!(machine.lacks().len(), 3, "{:?}", machine.lacks());
+    for lack in machine.lacks() {
+        assert!(lack.starts_with("could not find out"), "{lack}");
+        assert!(lack.contains("mount /proc"), "{lack}");
+    }
+    let sample = machine.sample();
+    assert!(sample.available.is_none() && sample.cgroup_available.is_none());
+}

@@ -1,13 +1,14 @@
 //! The time bomb of 2011: a pool holds most of the memory, and another process locks most of it, as fast as it can.
 //!
 //! Runs in a memory cgroup of its own, with processes of its own, so it needs root and cgroups; where it cannot have them it
-//! says so and passes, or fails with `VTMEM_REQUIRE_E2E=1`. `VTMEM_BOMB_MIB` is the memory, 512 MiB unless told.
+//! says so and passes, or fails with `VTMEM_REQUIRE_ALL=1`. `VTMEM_BOMB_MIB` is the memory, 512 MiB unless told.
 
 mod bomb;
 mod cgroup;
 mod holder;
 mod process;
 
+use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,10 +77,11 @@ fn has_cgroups(test: &str) -> bool {
         return true;
     };
     assert!(
-        std::env::var_os("VTMEM_REQUIRE_E2E").is_none(),
+        std::env::var_os("VTMEM_REQUIRE_ALL").is_none(),
         "no memory cgroup: {reason}"
     );
-    eprintln!("{test} did not run: {reason}");
+    // Past the harness, which shows nothing of tests that pass.
+    let _ = writeln!(std::io::stderr(), "NOT RUN: {test}: {reason}");
     false
 }
 

@@ -44,17 +44,7 @@ impl VmConfig {
     fn parse(text: &str) -> Result<Self, String> {
         let config: VmConfig =
             toml::from_str(text).map_err(|error| with_hint(&error.to_string()))?;
-        for (number, disk) in config.disks.iter().enumerate() {
-            if config.disks[..number]
-                .iter()
-                .any(|other| other.id == disk.id)
-            {
-                return Err(format!("two disks have the id {:?}", disk.id.as_str()));
-            }
-        }
-        if let Some(tmem) = &config.tmem {
-            tmem.check_new().map_err(|error| format!("tmem: {error}"))?;
-        }
+        config.check()?;
         Ok(config)
     }
 }

@@ -4,13 +4,14 @@
 //! resource; [`body`] reads what was sent, [`error`] says what was wrong with it. All of them act on a [`vm`]: a configuration
 //! that waits for its start, a machine of this process, or one inside the lab, which [`forward`] reaches by a [`channel`]. What has
 //! to be waited for is done by [`work`]; files are opened and threads started by neither, but by the thread that runs machines.
-//! Schemas are those of `--config` ([`config`]); the document at `/openapi.json` is made of them ([`openapi`]).
+//! Schemas are those of `--config` ([`config`]), which [`contradictions`] checks; the document at `/openapi.json` is made of them ([`openapi`]).
 
 pub mod actions;
 pub mod body;
 pub mod boot_source;
 pub mod channel;
 pub mod config;
+pub mod contradictions;
 pub mod disks;
 pub mod error;
 pub mod events;

@@ -152,6 +152,15 @@ fn a_machine_is_configured_and_started() {
     refused(request(&served.path, "PUT", "/tmem", itself), 409);
     let size = r#"{"governor": {"minimum": 8192}}"#;
     refused(request(&served.path, "PATCH", "/tmem", size), 409);
+    let twice = r#"{"path": "c"}"#;
+    let why = refused(request(&served.path, "PUT", "/disks/swap", twice), 409);
+    assert!(
+        why.contains("disk root") && why.contains("disk swap"),
+        "{why}"
+    );
+    let spill = r#"{"size": "1G", "spill": {"path": "b", "size": "8M"}}"#;
+    let why = refused(request(&served.path, "PUT", "/tmem", spill), 409);
+    assert!(why.contains("disk swap") && why.contains("spill"), "{why}");
     let (_, _, tmem) = request(&served.path, "GET", "/tmem", "");
     assert_eq!(tmem["settings"]["size"], json!(4096));
     assert!(tmem["settings"].get("governor").is_none(), "{tmem}");

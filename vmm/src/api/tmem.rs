@@ -179,7 +179,6 @@ pub async fn put(
     State(vm): State<Arc<Vm>>,
     Json(settings): Json<TmemSettings>,
 ) -> Result<StatusCode, Problem> {
-    settings.check_new().map_err(Problem::conflict)?;
     vm.configure(|config| {
         config.tmem = Some(settings);
         Ok(())

@@ -60,6 +60,9 @@ struct Inner {
 /// The machine towards the control socket and the thread that runs it.
 pub struct Vm {
     inner: Mutex<Inner>,
+    /// Held while tmem is changed, so that what was asked for last holds. That takes locks of the pool, for which vCPUs may
+    /// have to be waited for; who only looks does not wait for it. Taken before `inner`.
+    changes: Mutex<()>,
 }
 
 /// The answer to `GET /vm`.
@@ -83,11 +86,16 @@ impl Vm {
                 starter: None,
                 calls,
             }),
+            changes: Mutex::new(()),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the machine is made of.
@@ -129,7 +137,7 @@ impl Vm {
     /// Changes the configuration of a machine that waits.
     ///
     /// # Errors
-    /// It does not wait any more, or `change` says so.
+    /// It does not wait any more, `change` says so, or what comes out cannot be meant.
     pub fn configure(
         &self,
         change: impl FnOnce(&mut VmConfig) -> Result<(), Problem>,
@@ -140,7 +148,11 @@ impl Vm {
                 "the machine has been started; only tmem can be changed now (PATCH /tmem)",
             ));
         }
-        change(&mut inner.config)
+        let mut config = inner.config.clone();
+        change(&mut config)?;
+        config.check().map_err(Problem::conflict)?;
+        inner.config = config;
+        Ok(())
     }
 
     /// Changes tmem: of a machine that waits, its configuration; of one that runs, itself.
@@ -148,18 +160,25 @@ impl Vm {
     /// # Errors
     /// There is no tmem, the values contradict each other, or there is no thread for what is to change.
     pub fn change_tmem(&self, patch: &TmemPatch) -> Result<(), Problem> {
+        let _change = self.change();
         let mut inner = self.lock();
-        let Some(settings) = &inner.config.tmem else {
-            return Err(no_tmem());
+        let mut config = inner.config.clone();
+        let settings = config.tmem.as_ref().ok_or_else(no_tmem)?.patched(patch);
+        config.tmem = Some(settings.clone());
+        let checked = match inner.stage {
+            Stage::Waiting => config.check(),
+            // Of a pool that is there, less may be dirty than was asked for.
+            _ => settings.check(),
         };
-        let settings = settings.patched(patch);
-        settings.check().map_err(Problem::conflict)?;
-        // Under the lock: what was asked for last holds.
+        checked.map_err(Problem::conflict)?;
         if let Stage::Here(machine) = &inner.stage {
+            let machine = machine.clone();
+            drop(inner);
             let service = machine.tmem().ok_or_else(no_tmem)?;
             settings.apply(service).map_err(|error| {
                 Problem::unavailable(format!("this machine has no governor's thread: {error}"))
             })?;
+            inner = self.lock();
         }
         inner.config.tmem = Some(settings);
         Ok(())
@@ -194,12 +213,13 @@ impl Vm {
 
     /// For the thread that runs machines: the machine runs here.
     pub fn started(&self, machine: &Arc<Machine>) {
-        let mut inner = self.lock();
-        if let (Some(settings), Some(service)) = (&inner.config.tmem, machine.tmem())
+        let _change = self.change();
+        if let (Some(settings), Some(service)) = (self.tmem_settings(), machine.tmem())
             && let Err(error) = settings.apply(service)
         {
             tracing::warn!(%error, "tmem is not as it was configured");
         }
+        let mut inner = self.lock();
         inner.stage = Stage::Here(machine.clone());
         if let Some(starter) = inner.starter.take() {
             // Nobody waits any more: that is no error.

@@ -19,6 +19,7 @@ use crate::compare::progress::{Audience, Bars};
 use crate::compare::result::Comparison;
 use crate::compare::stop::Stop;
 use crate::compare::{Settings, guest, html, kvm, lab, table};
+use crate::file_use::{self, FileUse};
 
 /// Exit status when a run did not finish, or a byte was wrong.
 const STATUS_FAILED: u8 = 1;
@@ -181,6 +182,20 @@ impl CompareArgs {
                 format!("--guest-mem: give a whole number of MiB, at least {least}M").into(),
             );
         }
+        let files = [
+            ("--data-disk", &self.data_disk, false),
+            ("--swap-disk", &self.swap_disk, true),
+            ("--record", &self.record, true),
+            ("--json", &self.json, true),
+            ("--html", &self.html, true),
+        ];
+        let uses = files.into_iter().filter_map(|(user, path, written)| {
+            Some(FileUse {
+                written,
+                ..FileUse::read(user, path.as_deref()?)
+            })
+        });
+        file_use::check(&uses.collect::<Vec<_>>())?;
         Ok(Settings {
             workloads: choice(&self.workloads, &Workload::ALL),
             variants: self.variants(),

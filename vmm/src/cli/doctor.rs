@@ -1,8 +1,8 @@
 //! `vtmem doctor`: what this host can do, and what to do about the rest.
 
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::{fs, io};
 
 use tmem_device::governor::{Machine, Source as _};
 use vtmem_images::find_program;
@@ -10,6 +10,13 @@ use vtmem_images::find_program;
 use crate::accel::{CPUINFO, virtualizes};
 use crate::hypervisor::kvm::KvmHypervisor;
 use crate::lab::qemu::PROGRAM;
+
+/// Where cgroups are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// What follows where no memory controller can be had.
+const UNBOUNDED: &str = "`vtmem compare --accel kvm` cannot bound guests by it";
+/// Who may have a ring: 0 for everybody.
+const IO_URING_DISABLED: &str = "/proc/sys/kernel/io_uring_disabled";
 
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,26 +118,11 @@ fn examine() -> Vec<Finding> {
             ),
         ),
     });
-    findings.push(io_uring());
-    findings.push(match fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
-        Ok(names) if names.split_whitespace().any(|name| name == "memory") => {
-            finding("cgroup", Health::Good, "version 2, with memory")
-        }
-        Err(error) => finding(
-            "cgroup",
-            Health::Lacking,
-            format!(
-                "could not find out whether version 2 has memory: /sys/fs/cgroup/cgroup.controllers: {error}; mount it, or boot \
-                 with systemd.unified_cgroup_hierarchy=1; `vtmem compare --accel kvm` bounds guests by it"
-            ),
-        ),
-        Ok(_) => finding(
-            "cgroup",
-            Health::Lacking,
-            "no memory controller of version 2: `vtmem compare --accel kvm` cannot bound guests by it; boot with \
-             systemd.unified_cgroup_hierarchy=1",
-        ),
-    });
+    findings.push(io_uring(
+        io_uring::IoUring::new(2).map(drop),
+        fs::read_to_string(IO_URING_DISABLED),
+    ));
+    findings.push(cgroup(Path::new(CGROUPS)));
     findings.push(match Machine::new() {
         Ok((machine, _)) if machine.lacks().is_empty() => finding(
             "governor",
@@ -143,26 +135,58 @@ fn examine() -> Vec<Finding> {
     findings
 }
 
-fn io_uring() -> Finding {
-    let setting = fs::read_to_string(Path::new("/proc/sys/kernel/io_uring_disabled"));
-    match io_uring::IoUring::new(2) {
-        Ok(_) => finding(
-            "io_uring",
-            Health::Good,
-            "disks serve many requests at once",
-        ),
-        Err(error) => {
-            let why = match setting.as_deref().map(str::trim) {
-                Ok("0") => "perhaps a seccomp profile forbids it".to_owned(),
-                Err(unknown) => format!(
-                    "could not find out why: /proc/sys/kernel/io_uring_disabled: {unknown}; perhaps a seccomp profile forbids it"
-                ),
-                Ok(value) => format!("kernel.io_uring_disabled is {value}; set it to 0"),
-            };
-            let found = format!("{error}: disks serve one request after the other; {why}");
-            finding("io_uring", Health::Lacking, found)
+/// Whether guests can be bounded by a memory cgroup, `root` being where cgroups are mounted.
+fn cgroup(root: &Path) -> Finding {
+    let (health, found) = match fs::read_to_string(root.join("cgroup.controllers")) {
+        Ok(names) if names.split_whitespace().any(|name| name == "memory") => {
+            (Health::Good, "version 2, with memory".to_owned())
         }
-    }
+        Ok(_) => (
+            Health::Lacking,
+            format!(
+                "version 2 without memory: {UNBOUNDED}; boot with cgroup_enable=memory, or delegate the controller"
+            ),
+        ),
+        // Cgroups are there, and not of version 2.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && root.join("memory").is_dir() => (
+            Health::Good,
+            "version 1, with memory; the governor and `vtmem compare --accel kvm` use it"
+                .to_owned(),
+        ),
+        Err(error) => (
+            Health::Lacking,
+            format!(
+                "could not find out whether there is a memory controller: {}/cgroup.controllers: {error}; {UNBOUNDED}; mount \
+                 cgroups of version 2 there, or make them readable for this user",
+                root.display()
+            ),
+        ),
+    };
+    finding("cgroup", health, found)
+}
+
+/// Whether disks serve many requests at once: `ring` is what the kernel said to one who asked for a ring, `setting` what it says
+/// of who may.
+fn io_uring(ring: io::Result<()>, setting: io::Result<String>) -> Finding {
+    let Err(error) = ring else {
+        let found = "disks serve many requests at once";
+        return finding("io_uring", Health::Good, found);
+    };
+    let why = match setting.as_deref().map(str::trim) {
+        // Older than the setting, or this kernel knows no ring.
+        Err(missing)
+            if missing.kind() == io::ErrorKind::NotFound && Path::new(CPUINFO).exists() =>
+        {
+            "this kernel has none, or a seccomp profile forbids it".to_owned()
+        }
+        Err(unknown) => {
+            format!("could not find out why: {IO_URING_DISABLED}: {unknown}; mount /proc")
+        }
+        Ok("0") => "perhaps a seccomp profile forbids it".to_owned(),
+        Ok(value) => format!("kernel.io_uring_disabled is {value}; set it to 0"),
+    };
+    let found = format!("{error}: disks serve one request after the other; {why}");
+    finding("io_uring", Health::Lacking, found)
 }
 
 #[cfg(test)]
@@ -175,5 +199,43 @@ mod tests {
             assert!(!finding.found.is_empty(), "{}", finding.what);
             assert!(!finding.found.contains('\n'), "{}", finding.found);
         }
+    }
+
+    #[test]
+    fn no_cgroups_are_told_from_cgroups_that_cannot_be_seen() {
+        let root = tempfile::tempdir().expect("a directory");
+        let unknown = cgroup(root.path());
+        assert_eq!(unknown.health, Health::Lacking);
+        assert!(
+            unknown.found.starts_with("could not find out"),
+            "{}",
+            unknown.found
+        );
+        fs::create_dir(root.path().join("memory")).expect("a directory");
+        assert!(cgroup(root.path()).found.starts_with("version 1"));
+        let controllers = root.path().join("cgroup.controllers");
+        fs::write(&controllers, "cpu io\n").expect("a file");
+        let without = cgroup(root.path());
+        assert_eq!(without.health, Health::Lacking);
+        assert!(
+            without.found.starts_with("version 2 without memory"),
+            "{}",
+            without.found
+        );
+        fs::write(&controllers, "cpu memory\n").expect("a file");
+        assert_eq!(cgroup(root.path()).health, Health::Good);
+    }
+
+    #[test]
+    fn a_ring_that_is_forbidden_is_told_from_one_that_is_refused_for_unknown_reasons() {
+        let refused = || Err(io::Error::from_raw_os_error(libc::EPERM));
+        let found = |setting| io_uring(refused(), setting).found;
+        assert!(found(Ok("2\n".to_owned())).contains("io_uring_disabled is 2; set it to 0"));
+        assert!(found(Ok("0\n".to_owned())).contains("seccomp"));
+        let unreadable = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(found(Err(unreadable)).contains("could not find out why"));
+        let absent = io::Error::from(io::ErrorKind::NotFound);
+        assert!(!found(Err(absent)).contains("set it to 0"));
+        assert_eq!(io_uring(Ok(()), Ok(String::new())).health, Health::Good);
     }
 }

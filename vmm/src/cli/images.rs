@@ -67,6 +67,9 @@ struct BuildArgs {
     /// Take the newest Debian packages instead of those of the last build.
     #[arg(long)]
     update: bool,
+    /// Have the guest load this module of its kernel too, once for each.
+    #[arg(long = "module", value_name = "NAME")]
+    guest_modules: Vec<String>,
     /// Also build the data disk for guests with this much memory, in MiB.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1 << 20))]
     data: Option<u64>,
@@ -99,6 +102,7 @@ pub fn execute(args: ImagesArgs) -> Result<ExitCode, CliError> {
 fn build(args: &BuildArgs) -> Result<(), CliError> {
     let mut images = Images::open(Options {
         update: args.update,
+        modules: args.guest_modules.clone(),
         ..args.source.options()
     })?;
     let mut progress = TerminalProgress::new();

@@ -11,6 +11,7 @@ use vtmem_images::{Images, ImagesError, LabImage, Options, Progress as _, Termin
 use super::{CliError, parse};
 use crate::accel::Clock;
 use crate::disk::{Cache, Disk, DiskError, DiskOptions};
+use crate::file_use::{self, FileUse};
 use crate::lab::qemu::PROGRAM;
 use crate::lab::{Lab, LabConfig, LabDisk, LabError, NullDisk};
 
@@ -46,9 +47,9 @@ pub struct LabArgs {
     /// Memory of the emulated host; its null disks, and twice its input files, come on top.
     #[arg(long, value_name = "SIZE", default_value = "1200M", value_parser = parse::bytes)]
     mem: u64,
-    /// CPUs of the emulated host; one under the virtual clock.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
-    cpus: u8,
+    /// CPUs of the emulated host [default: 2; under the virtual clock it has one].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    cpus: Option<u8>,
     /// A file or block device of this host to use as a disk, once for each: /dev/vda, /dev/vdb, … What
     /// this user cannot write is read-only inside.
     #[arg(long = "disk", value_name = "FILE")]
@@ -161,9 +162,10 @@ pub fn image() -> Result<LabImage, ImagesError> {
 /// # Errors
 /// An input that is not there, an image that cannot be built, a host without QEMU.
 pub fn execute(args: LabArgs) -> Result<ExitCode, CliError> {
+    check(&args)?;
     let mut config = LabConfig::new(args.clock);
     config.memory = args.mem;
-    config.cpus = args.cpus;
+    config.cpus = args.cpus.unwrap_or(config.cpus);
     let disks = args.disks.into_iter().map(disk);
     let disks = disks.collect::<Result<Vec<_>, _>>()?;
     let (disks, _locks): (Vec<_>, Vec<_>) = disks.into_iter().unzip();
@@ -186,6 +188,22 @@ pub fn execute(args: LabArgs) -> Result<ExitCode, CliError> {
         }
     }
     Ok(ExitCode::from(outcome.status))
+}
+
+/// Whether the options can be meant at once.
+fn check(args: &LabArgs) -> Result<(), String> {
+    if let (Clock::Virtual, Some(cpus @ 2..)) = (args.clock, args.cpus) {
+        return Err(format!(
+            "--cpus {cpus} and --clock virtual: under the virtual clock everything happens on one CPU; leave one of them out"
+        ));
+    }
+    // A disk that is given twice is found when it is locked: those that nobody can write may be.
+    let disks = args.disks.iter().map(|path| FileUse::read("--disk", path));
+    let files = args.files.iter();
+    let files = files.map(|(path, _)| FileUse::read("--file", path));
+    let outputs = args.outputs.iter();
+    let outputs = outputs.map(|(_, path)| FileUse::written("--output", path));
+    file_use::check(&disks.chain(files).chain(outputs).collect::<Vec<_>>())
 }
 
 /// What a lab's error means for the exit status.

@@ -21,6 +21,7 @@ use crate::cli::{CliError, parse, tmem};
 use crate::confine::Confinement;
 use crate::devices::virtio::tmem::TmemConfig;
 use crate::disk::DiskOptions;
+use crate::file_use::FileUse;
 
 /// Options of `vtmem run`.
 #[derive(clap::Args, Clone, Debug)]
@@ -124,8 +125,13 @@ pub fn execute(args: RunArgs) -> Result<ExitCode, CliError> {
         Some(path) => VmConfig::read(path)?,
         None => vm_config(&args),
     };
+    check(&args, &vm)?;
+    let accel = args.accel.resolve();
+    if accel == Accel::Kvm && args.clock == Clock::Virtual {
+        return Err("--clock virtual is the lab's, and this guest would run on this host's KVM; say --accel lab".into());
+    }
     let host = Host {
-        accel: args.accel.resolve(),
+        accel,
         clock: args.clock,
         acpi: !args.no_acpi,
         marks: args.marks,
@@ -146,6 +152,21 @@ pub fn execute(args: RunArgs) -> Result<ExitCode, CliError> {
         vm.boot_source = Some(default_guest(&args.cmdline)?);
     }
     controlled::run(&host, vm, source)
+}
+
+/// Whether options and machine can be meant at once.
+fn check(args: &RunArgs, vm: &VmConfig) -> Result<(), CliError> {
+    if args.tmem_record.is_some() && vm.tmem.is_none() && args.api_socket.is_none() {
+        return Err(
+            "--tmem-record: this machine has no tmem; give --tmem, or [tmem] in --config".into(),
+        );
+    }
+    let marks = args.marks.as_deref();
+    let record = args.tmem_record.as_deref();
+    let mut written = vec![];
+    written.extend(marks.map(|path| FileUse::written("--marks", path)));
+    written.extend(record.map(|path| FileUse::written("--tmem-record", path)));
+    Ok(vm.check_with(&written)?)
 }
 
 /// The guest of `vtmem images`.

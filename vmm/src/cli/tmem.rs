@@ -66,34 +66,16 @@ impl FromStr for TmemConfig {
         let fields = Fields::split(text)?;
         let size = fields.parse("size", parse::bytes)?;
         let size = size.ok_or("give size=SIZE, such as size=512M")?;
-        let minimum = fields.parse("min", parse::bytes)?;
-        if let Some(minimum) = minimum
-            && minimum > size
-        {
-            return Err(format!(
-                "min is the size's at most, and {minimum} bytes are more than {size}; give a smaller min=, or a larger size="
-            ));
-        }
-        let spill = parse_spill(&fields)?;
-        if let Some(SpillConfig {
-            dirty: Some(dirty), ..
-        }) = spill
-            && dirty > size
-        {
-            return Err(format!(
-                "spill-dirty is the size's at most, and {dirty} bytes are more than {size}; give a smaller spill-dirty=, or a \
-                 larger size="
-            ));
-        }
         let mut config = TmemConfig {
             size,
-            minimum,
+            minimum: fields.parse("min", parse::bytes)?,
             poll: fields.parse("poll", parse_poll)?,
-            spill,
+            spill: parse_spill(&fields)?,
             ..TmemConfig::default()
         };
         let admission = fields.parse("admission", parse_admission)?;
         config.device.admission = admission.unwrap_or_default();
+        TmemSettings::from(&config).check_new()?;
         Ok(config)
     }
 }

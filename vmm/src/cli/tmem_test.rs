@@ -73,7 +73,7 @@ fn what_is_wrong_is_named() {
         ("size=1M,size=2M", "'size' is given twice"),
         (
             "size=1M,min=2M",
-            "min is the size's at most, and 2097152 bytes are more than 1048576",
+            "minimum of 2097152 bytes is above the pool's size of 1048576",
         ),
         ("size=1M,min=x", "not a size"),
         ("size=1M,poll=1", "not a time"),

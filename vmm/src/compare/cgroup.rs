@@ -91,15 +91,19 @@ impl MemoryCgroup {
     }
 
     /// Whether the kernel killed a process of the cgroup for want of memory.
-    pub fn ran_out_of_memory(&self) -> bool {
+    ///
+    /// # Errors
+    /// The kernel's count cannot be read: nobody knows.
+    pub fn ran_out_of_memory(&self) -> io::Result<bool> {
         let file = match self.version {
             Version::V2 => "memory.events",
             Version::V1 => "memory.oom_control",
         };
-        let text = fs::read_to_string(self.directory.join(file)).unwrap_or_default();
-        text.lines()
+        let text = fs::read_to_string(self.directory.join(file))?;
+        Ok(text
+            .lines()
             .filter_map(|line| line.strip_prefix("oom_kill "))
-            .any(|count| count != "0")
+            .any(|count| count != "0"))
     }
 }
 

@@ -103,10 +103,15 @@ pub fn run(
         ))
     } else if status.success() {
         None
-    } else if cgroup.ran_out_of_memory() {
-        Some("the host ran out of memory in its cgroup and killed the VMM".to_owned())
     } else {
-        Some(describe_end(status, errors))
+        Some(match cgroup.ran_out_of_memory() {
+            Ok(true) => "the host ran out of memory in its cgroup and killed the VMM".to_owned(),
+            Ok(false) => describe_end(status, errors),
+            Err(error) => format!(
+                "{}; whether its cgroup ran out of memory could not be found out: {error}",
+                describe_end(status, errors)
+            ),
+        })
     };
     let marks_text = fs::read_to_string(marks_file.path())
         .map_err(|error| format!("{}: {error}", marks_file.path().display()))?;

@@ -6,6 +6,7 @@ use vtmem_workloads::workload::{Outcome, Workload};
 use super::Settings;
 use super::console::{Console, Event};
 use super::marks::{self, Difference, Mark};
+use super::mode::Mode;
 use super::policy::Variant;
 use super::result::{Phase, Run, exits_per_1000_pages};
 
@@ -70,6 +71,14 @@ impl Heard {
                     .problems
                     .push(format!("{workload} under {variant} did not finish: {why}")),
             }
+        }
+        let was_there = |run: &Run| run.tmem.is_some_and(|tmem| tmem.was_there());
+        let idle = variant.mode == Mode::Tmem && !outcome.runs.iter().any(was_there);
+        if idle && !outcome.runs.is_empty() {
+            let problem = format!(
+                "tmem was not there under {variant}: its driver looked at no page, so these figures say nothing of it"
+            );
+            outcome.problems.push(problem);
         }
         if let (Some(end), true) = (end, outcome.problems.is_empty()) {
             let problem = format!("the guest under {variant} did not power off: {end}");

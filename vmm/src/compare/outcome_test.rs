@@ -6,7 +6,7 @@ const WORKLOADS: [Workload; 2] = [Workload::Reread, Workload::Swap];
 fn settings() -> Settings {
     Settings {
         workloads: WORKLOADS.to_vec(),
-        variants: vec![Variant::from(Mode::Tmem)],
+        variants: vec![Variant::from(Mode::None)],
         guest_mem: 128 << 20,
         host_mem: 64 << 20,
         seed: 7,
@@ -68,7 +68,7 @@ fn heard(events: impl IntoIterator<Item = Event>) -> Heard {
 fn outcome(heard: &Heard, marks: &str, end: Option<&str>) -> ModeOutcome {
     let mut console = Console::default();
     console.feed(b"one\ntwo\n");
-    heard.outcome(&settings(), Variant::from(Mode::Tmem), marks, end, &console)
+    heard.outcome(&settings(), Variant::from(Mode::None), marks, end, &console)
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_run_has_what_both_sides_say() {
     assert_eq!(found.problems, Vec::<String>::new());
     assert_eq!(found.runs.len(), 2);
     let run = &found.runs[1];
-    assert_eq!((run.workload.as_str(), run.mode.as_str()), ("swap", "tmem"));
+    assert_eq!((run.workload.as_str(), run.mode.as_str()), ("swap", "none"));
     assert_eq!((run.seconds, run.operations), (6.0, 3));
     assert_eq!((run.exits.total, run.host_peak_bytes), (0x70, 9));
     assert_eq!(run.phases, []);
@@ -106,16 +106,16 @@ fn whatever_did_not_finish_is_named_with_its_reason() {
         Some("status 4"),
     );
     assert_eq!(found.runs.len(), 1);
-    let text = "swap under tmem did not finish: out of memory\n  its console's last lines:\n    one\n    two";
+    let text = "swap under none did not finish: out of memory\n  its console's last lines:\n    one\n    two";
     assert_eq!(found.problems, [text]);
 
     let died = outcome(&heard([finished(Workload::Reread)]), "", Some("status 4"));
-    assert!(died.problems[0].starts_with("reread under tmem did not finish: its begin"));
-    assert_eq!(died.problems[1], "swap under tmem did not finish: status 4");
+    assert!(died.problems[0].starts_with("reread under none did not finish: its begin"));
+    assert_eq!(died.problems[1], "swap under none did not finish: status 4");
 
     let early = heard([Event::Failed(None, "init: no disk".to_owned())]);
     let early = outcome(&early, "", None);
-    assert!(early.problems[0].contains("reread under tmem did not finish: init: no disk"));
+    assert!(early.problems[0].contains("reread under none did not finish: init: no disk"));
     let silent = outcome(&heard([]), "", None);
     assert!(silent.problems[1].contains("powered off early"));
 }
@@ -128,4 +128,44 @@ fn a_bad_end_after_good_runs_is_a_problem() {
     assert!(found.problems[0].contains("did not power off: status 4"));
     let garbage = outcome(&all, "garbage", None);
     assert!(garbage.runs.is_empty() && garbage.problems[0].contains("marks file, line 1"));
+}
+
+#[test]
+fn tmem_that_was_not_there_is_a_problem() {
+    let all = heard(WORKLOADS.map(finished));
+    let variant = Variant::from(Mode::Tmem);
+    let marks = marks(&WORKLOADS, "null");
+    let outcome = |marks: &str| {
+        let console = Console::default();
+        all.outcome(&settings(), variant, marks, None, &console)
+    };
+    let found = outcome(&marks);
+    assert_eq!(found.runs.len(), 2);
+    assert!(
+        found.problems[0].contains("was not there under tmem"),
+        "{:?}",
+        found.problems
+    );
+    // Begin and end of what the device counted; one page that was asked for is enough.
+    let counted = |gets: u8| {
+        format!(
+            r#"{{"puts":0,"puts_refused":0,"gets":{gets},"hits":0,"flushes":0,"chains":0,"doorbells":0,"put_doorbells":0,"get_doorbells":0,
+            "evictions":0,"stored_pages":0,"stored_bytes":0}}"#
+        )
+        .replace('\n', "")
+    };
+    let with = |last: u8| {
+        let mut lines: Vec<_> = marks
+            .lines()
+            .map(|line| line.replace("\"tmem\":null", &format!("\"tmem\":{}", counted(0))))
+            .collect();
+        let end = lines
+            .pop()
+            .expect("an end")
+            .replace(&counted(0), &counted(last));
+        lines.push(end);
+        lines.join("\n")
+    };
+    assert_eq!(outcome(&with(0)).problems.len(), 1);
+    assert_eq!(outcome(&with(1)).problems, Vec::<String>::new());
 }

@@ -174,6 +174,18 @@ impl Run {
 }
 
 impl Tmem {
+    /// Whether the guest's driver looked at any page at all.
+    pub fn was_there(&self) -> bool {
+        let seen = [
+            self.puts,
+            self.gets,
+            self.misses_in_guest,
+            self.flushes_in_guest,
+            self.puts_declined,
+        ];
+        seen.iter().any(|&pages| pages > 0)
+    }
+
     /// Adds what the guest's driver counted.
     pub fn with_driver(self, driver: Counters) -> Self {
         Self {

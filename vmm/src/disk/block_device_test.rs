@@ -8,6 +8,7 @@ use tempfile::NamedTempFile;
 
 use super::buffers::BounceBuffer;
 use super::{Cache, Disk, DiskError, DiskOptions};
+use crate::not_run::not_run;
 
 const SIZE: u64 = 8 << 20;
 
@@ -36,11 +37,11 @@ impl Loop {
             }),
             Ok(output) => {
                 let said = String::from_utf8_lossy(&output.stderr);
-                eprintln!("skipped: no loop device: {}", said.trim());
+                not_run(format!("no loop device: {}", said.trim()));
                 None
             }
             Err(error) => {
-                eprintln!("skipped: cannot run losetup: {error}");
+                not_run(format!("cannot run losetup: {error}"));
                 None
             }
         }

@@ -12,6 +12,7 @@ use super::engine::{self, Completion, Engine, MAX_IN_FLIGHT, Operation, Step, Tr
 use super::plain::PlainEngine;
 use super::uring::UringEngine;
 use super::{Alignment, Cache, Disk, DiskOptions};
+use crate::not_run::not_run;
 
 const SIZE: u64 = 1 << 20;
 
@@ -31,7 +32,7 @@ fn engines(disk: &Arc<Disk>) -> Vec<Box<dyn Engine>> {
     let mut engines: Vec<Box<dyn Engine>> = vec![Box::new(PlainEngine::new(Arc::clone(disk)))];
     match UringEngine::new(Arc::clone(disk)) {
         Ok(engine) => engines.push(Box::new(engine)),
-        Err(error) => eprintln!("skipped for io_uring: {error}"),
+        Err(error) => not_run(format!("io_uring: {error}")),
     }
     engines
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use tempfile::{NamedTempFile, TempDir};
 
 use super::{Cache, Disk, DiskError, DiskOptions};
+use crate::not_run::not_run;
 
 fn image(size: u64) -> NamedTempFile {
     let file = NamedTempFile::new().expect("a temporary file");
@@ -102,7 +103,7 @@ fn what_is_no_disk() {
 fn a_file_system_without_direct_io_is_named() {
     let path = Path::new("/sys/kernel/notes");
     if !path.exists() {
-        eprintln!("skipped: {} is not there", path.display());
+        not_run(format!("{} is not there", path.display()));
         return;
     }
     let message = message(open(path, Cache::None, true));

@@ -2,6 +2,7 @@ use std::os::fd::FromRawFd;
 
 use super::*;
 use crate::disk::{Cache, DiskOptions};
+use crate::not_run::not_run;
 
 #[test]
 fn a_ring_takes_only_what_disks_need() {
@@ -16,7 +17,7 @@ fn a_ring_takes_only_what_disks_need() {
     let mut engine = match UringEngine::new(disk) {
         Ok(engine) => engine,
         Err(error) => {
-            eprintln!("skipped: no io_uring here ({error})");
+            not_run(format!("no io_uring: {error}"));
             return;
         }
     };

@@ -9,6 +9,7 @@ use crate::devices::virtio::tmem::TmemConfig;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::kvm::KvmHypervisor;
 use crate::machine::{self, MachineConfig};
+use crate::not_run::not_run;
 
 /// Where the guest is loaded.
 const ADDRESS: u64 = 16 << 20;
@@ -43,7 +44,7 @@ fn kernel() -> tempfile::NamedTempFile {
 /// Runs that guest with a pool of `size` bytes, on a thread of its own; `None` where no /dev/kvm can be opened.
 pub(crate) fn run(size: u64) -> Option<(Arc<Machine>, JoinHandle<Exit>)> {
     if let Err(error) = KvmHypervisor::open() {
-        eprintln!("skipped: {error}");
+        not_run(error);
         return None;
     }
     let kernel = kernel();

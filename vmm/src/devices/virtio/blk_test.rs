@@ -20,6 +20,7 @@ use crate::devices::virtio::{Interrupt, Memory};
 use crate::disk::Cache;
 use crate::disk::plain::PlainEngine;
 use crate::disk::uring::UringEngine;
+use crate::not_run::not_run;
 
 #[path = "blk_hostile_test.rs"]
 mod hostile;
@@ -80,7 +81,7 @@ fn engines() -> Vec<EngineKind> {
     match io_uring::IoUring::new(1) {
         Ok(_) => vec![EngineKind::Plain, EngineKind::Uring],
         Err(error) => {
-            eprintln!("skipped for io_uring: {error}");
+            not_run(format!("io_uring: {error}"));
             vec![EngineKind::Plain]
         }
     }
