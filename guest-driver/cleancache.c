@@ -39,6 +39,7 @@ static bool vtmem_cc_inode_fits(struct inode *inode)
 {
 	return S_ISREG(inode->i_mode) && !IS_SWAPFILE(inode) && !IS_DAX(inode) &&
 	       !IS_ENCRYPTED(inode) && !IS_VERITY(inode) &&
+	       (!IS_NOQUOTA(inode) || vtmem_left_out("quota")) &&
 	       inode->i_blkbits == PAGE_SHIFT;
 }
 
@@ -50,12 +51,25 @@ static unsigned long *vtmem_cc_distrust_bit(struct vtmem_mount *m,
 	return m->distrust;
 }
 
+/*
+ * The same of inodes whose file system had no entry then, by the addresses of their
+ * superblocks. For good: hardly anything comes here.
+ */
+static DECLARE_BITMAP(vtmem_cc_early, 1024);
+
+static unsigned int vtmem_cc_early_bit(struct inode *inode)
+{
+	return hash_64(inode->i_ino ^ (unsigned long)inode->i_sb,
+		       ilog2(sizeof(vtmem_cc_early) * BITS_PER_BYTE));
+}
+
 static bool vtmem_cc_distrusted(struct vtmem_mount *m, struct inode *inode)
 {
 	unsigned int bit;
 	unsigned long *map = vtmem_cc_distrust_bit(m, inode, &bit);
 
-	return test_bit(bit, map);
+	return test_bit(bit, map) || test_bit(vtmem_cc_early_bit(inode),
+					      vtmem_cc_early);
 }
 
 static struct vtmem_key vtmem_cc_key(struct vtmem_mount *m, struct inode *inode,
@@ -403,6 +417,8 @@ void vtmem_cc_distrust(struct inode *inode)
 		unsigned long *map = vtmem_cc_distrust_bit(m, inode, &bit);
 
 		set_bit(bit, map);
+	} else if (!vtmem_left_out("early")) {
+		set_bit(vtmem_cc_early_bit(inode), vtmem_cc_early);
 	}
 	rcu_read_unlock();
 }

@@ -119,7 +119,6 @@ static int vtmem_probe(struct virtio_device *vdev)
 {
 	unsigned int ring_size;
 	struct vtmem *vt;
-	u64 credit;
 	int err;
 
 	if (vtmem_the_device) {
@@ -136,8 +135,6 @@ static int vtmem_probe(struct virtio_device *vdev)
 	vt->vdev = vdev;
 	INIT_WORK(&vt->config_work, vtmem_config_work);
 	vdev->priv = vt;
-	virtio_cread_le(vdev, struct vtmem_config, credit, &credit);
-	vtmem_credit_add(vt, credit);
 
 	err = vtmem_presence_init();
 	if (err)
@@ -159,9 +156,7 @@ static int vtmem_probe(struct virtio_device *vdev)
 	if (err)
 		goto exit_queues;
 
-	virtio_device_ready(vdev);
-	if (virtio_has_feature(vdev, VTMEM_F_EVENTS))
-		virtqueue_kick(vt->vq[VTMEM_QUEUE_EVENT]);
+	vtmem_queues_start(vt);
 
 	vtmem_mounts_init(vt, vtmem_fs, vtmem_all_mounts);
 	err = vtmem_start_halves(vt);
@@ -169,6 +164,7 @@ static int vtmem_probe(struct virtio_device *vdev)
 		goto exit_staging;
 	vtmem_stats_init(vt);
 	vtmem_memory_start(vt);
+	vtmem_suspend_init(vt);
 	vtmem_the_device = vt;
 	dev_info(&vdev->dev, "cleancache %s, swap device %s\n",
 		 vt->cleancache ? "on" : "off", vt->swap ? "on" : "off");
@@ -198,6 +194,7 @@ static void vtmem_remove(struct virtio_device *vdev)
 {
 	struct vtmem *vt = vdev->priv;
 
+	vtmem_suspend_exit(vt);
 	/* The core calls vtmem_config_changed no more. */
 	cancel_work_sync(&vt->config_work);
 	vtmem_memory_stop(vt);
@@ -243,6 +240,10 @@ static struct virtio_driver vtmem_driver = {
 	.probe = vtmem_probe,
 	.remove = vtmem_remove,
 	.config_changed = vtmem_config_changed,
+#ifdef CONFIG_PM_SLEEP
+	.freeze = vtmem_suspend_freeze,
+	.restore = vtmem_suspend_restore,
+#endif
 };
 module_virtio_driver(vtmem_driver);
 

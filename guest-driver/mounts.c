@@ -47,6 +47,7 @@ static struct vtmem *vtmem_mounts_vt;
 static const char *vtmem_mounts_fs;
 static bool vtmem_mounts_all;
 static bool vtmem_mounts_started;	/* under vtmem_mounts_lock */
+static bool vtmem_mounts_paused;	/* likewise: no pool is made */
 
 /* Changes of state and of the table; irq-safe since invalidate_bdev() may call. */
 static DEFINE_SPINLOCK(vtmem_mounts_lock);
@@ -158,8 +159,9 @@ static void vtmem_mount_work(struct work_struct *work)
 		vtmem_mount_unmake(m);
 		spin_lock_irq(&vtmem_mounts_lock);
 		if (m->state == VTMEM_MOUNT_RETIRED)
-			m->state = m->wanted ? VTMEM_MOUNT_PENDING :
-					       VTMEM_MOUNT_OFF;
+			m->state = m->wanted && !vtmem_mounts_paused ?
+					   VTMEM_MOUNT_PENDING :
+					   VTMEM_MOUNT_OFF;
 		spin_unlock_irq(&vtmem_mounts_lock);
 	}
 	if (READ_ONCE(m->state) == VTMEM_MOUNT_PENDING)
@@ -170,7 +172,7 @@ static void vtmem_mount_work(struct work_struct *work)
 static void vtmem_mount_want(struct vtmem_mount *m, bool wanted)
 {
 	m->wanted = wanted;
-	if (wanted && m->state == VTMEM_MOUNT_OFF)
+	if (wanted && m->state == VTMEM_MOUNT_OFF && !vtmem_mounts_paused)
 		m->state = VTMEM_MOUNT_PENDING;
 	else if (!wanted && m->state == VTMEM_MOUNT_PENDING)
 		m->state = VTMEM_MOUNT_OFF;
@@ -203,7 +205,8 @@ static int vtmem_mount_set(struct super_block *sb, bool wanted, bool override)
 		err = -ESHUTDOWN;
 	} else if (!m) {
 		hash_add_rcu(vtmem_mounts_hash, &new->hash, (unsigned long)sb);
-		list_add_tail(&new->list, &vtmem_mounts_list);
+		/* vtmem_mounts_pause() goes along the list without the lock. */
+		list_add_tail_rcu(&new->list, &vtmem_mounts_list);
 		vtmem_mount_want(new, wanted);
 		new = NULL;
 	} else if (override) {
@@ -217,7 +220,7 @@ static int vtmem_mount_set(struct super_block *sb, bool wanted, bool override)
 /* NULL if the file system's pages can be kept, else why not. */
 static const char *vtmem_mount_misfit(struct super_block *sb)
 {
-	if (!vtmem_compat_fs_known(sb->s_type->name))
+	if (!vtmem_compat_fs_known(sb))
 		return "not a file system whose every change of data is known";
 	if (!sb->s_bdev)
 		return "not on a block device";
@@ -358,6 +361,43 @@ void vtmem_mounts_stop(void)
 	list_for_each_entry(m, &vtmem_mounts_list, list)
 		vtmem_mount_kill(m);
 	mutex_unlock(&vtmem_mounts_mutex);
+}
+
+/* Destroy all pools, and make none until vtmem_mounts_resume(). */
+void vtmem_mounts_pause(void)
+{
+	struct vtmem_mount *m;
+
+	mutex_lock(&vtmem_mounts_mutex);
+	spin_lock_irq(&vtmem_mounts_lock);
+	vtmem_mounts_paused = true;
+	list_for_each_entry(m, &vtmem_mounts_list, list) {
+		if (m->state == VTMEM_MOUNT_PENDING)
+			m->state = VTMEM_MOUNT_OFF;
+		if (m->state != VTMEM_MOUNT_READY)
+			continue;
+		m->state = VTMEM_MOUNT_RETIRED;
+		queue_work(vtmem_mounts_vt->wq, &m->work);
+	}
+	spin_unlock_irq(&vtmem_mounts_lock);
+	list_for_each_entry(m, &vtmem_mounts_list, list)
+		flush_work(&m->work);
+	mutex_unlock(&vtmem_mounts_mutex);
+}
+
+void vtmem_mounts_resume(void)
+{
+	struct vtmem_mount *m;
+
+	spin_lock_irq(&vtmem_mounts_lock);
+	vtmem_mounts_paused = false;
+	list_for_each_entry(m, &vtmem_mounts_list, list) {
+		if (m->state != VTMEM_MOUNT_OFF || !m->wanted)
+			continue;
+		m->state = VTMEM_MOUNT_PENDING;
+		queue_work(vtmem_mounts_vt->wq, &m->work);
+	}
+	spin_unlock_irq(&vtmem_mounts_lock);
 }
 
 /* The hooks are detached, and the mounts file is gone. */

@@ -520,7 +520,8 @@ static void vtmem_event_callback(struct virtqueue *vq)
 	spin_unlock_irqrestore(&vt->event_lock, flags);
 }
 
-int vtmem_queues_init(struct vtmem *vt)
+/* A device that was just found, or reset. */
+static int vtmem_queues_find(struct vtmem *vt)
 {
 	static vq_callback_t *callbacks[] = {
 		[VTMEM_QUEUE_PUT] = vtmem_put_callback,
@@ -535,27 +536,11 @@ int vtmem_queues_init(struct vtmem *vt)
 	unsigned int i;
 	int err;
 
-	BUILD_BUG_ON(sizeof(struct vtmem_ctl) > PAGE_SIZE);
-
-	spin_lock_init(&vt->put_lock);
-	spin_lock_init(&vt->get_lock);
-	spin_lock_init(&vt->event_lock);
-	init_completion(&vt->reset);
-	INIT_WORK(&vt->break_work, vtmem_break_work);
-	sg_init_table(vt->get_in, ARRAY_SIZE(vt->get_in));
-
-	vt->get_ctl = kzalloc(sizeof(*vt->get_ctl), GFP_KERNEL);
-	vt->events = kcalloc(VTMEM_NR_EVENTS, PAGE_SIZE, GFP_KERNEL);
-	if (!vt->get_ctl || !vt->events) {
-		err = -ENOMEM;
-		goto free;
-	}
-
 	err = virtio_find_vqs(vt->vdev, VTMEM_NR_QUEUES, vt->vq, callbacks,
 			      names, NULL);
 	if (err) {
 		dev_err(&vt->vdev->dev, "cannot set up the queues: %d\n", err);
-		goto free;
+		return err;
 	}
 	if (virtqueue_get_vring_size(vt->vq[VTMEM_QUEUE_GET]) <
 	    2 + VTMEM_GET_SEGS) {
@@ -563,8 +548,8 @@ int vtmem_queues_init(struct vtmem *vt)
 			"queue 1 has %u entries, and %u are needed\n",
 			virtqueue_get_vring_size(vt->vq[VTMEM_QUEUE_GET]),
 			2 + VTMEM_GET_SEGS);
-		err = -EINVAL;
-		goto del;
+		vt->vdev->config->del_vqs(vt->vdev);
+		return -EINVAL;
 	}
 	virtqueue_disable_cb(vt->vq[VTMEM_QUEUE_PUT]);
 	virtqueue_disable_cb(vt->vq[VTMEM_QUEUE_GET]);
@@ -577,13 +562,62 @@ int vtmem_queues_init(struct vtmem *vt)
 			vtmem_event_offer(vt, vt->events + i * PAGE_SIZE);
 	}
 	return 0;
+}
 
-del:
+/* The device was reset, and nobody uses it. */
+static void vtmem_queues_delete(struct vtmem *vt)
+{
+	unsigned int i;
+
+	/* What the device had when it was reset is still mapped for it. */
+	for (i = 0; i < VTMEM_NR_QUEUES; i++)
+		while (virtqueue_detach_unused_buf(vt->vq[i]))
+			;
 	vt->vdev->config->del_vqs(vt->vdev);
-free:
-	kfree(vt->events);
-	kfree(vt->get_ctl);
-	return err;
+}
+
+/* What the host promises of itself. */
+static void vtmem_queues_credit(struct vtmem *vt)
+{
+	u64 credit;
+
+	virtio_cread_le(vt->vdev, struct vtmem_config, credit, &credit);
+	atomic64_set(&vt->credit, 0);
+	vtmem_credit_add(vt, credit);
+}
+
+/* The host may begin. */
+void vtmem_queues_start(struct vtmem *vt)
+{
+	virtio_device_ready(vt->vdev);
+	if (virtio_has_feature(vt->vdev, VTMEM_F_EVENTS))
+		virtqueue_kick(vt->vq[VTMEM_QUEUE_EVENT]);
+}
+
+int vtmem_queues_init(struct vtmem *vt)
+{
+	int err = -ENOMEM;
+
+	BUILD_BUG_ON(sizeof(struct vtmem_ctl) > PAGE_SIZE);
+
+	spin_lock_init(&vt->put_lock);
+	spin_lock_init(&vt->get_lock);
+	spin_lock_init(&vt->event_lock);
+	init_completion(&vt->reset);
+	INIT_WORK(&vt->break_work, vtmem_break_work);
+	sg_init_table(vt->get_in, ARRAY_SIZE(vt->get_in));
+
+	vt->get_ctl = kzalloc(sizeof(*vt->get_ctl), GFP_KERNEL);
+	vt->events = kcalloc(VTMEM_NR_EVENTS, PAGE_SIZE, GFP_KERNEL);
+	if (vt->get_ctl && vt->events)
+		err = vtmem_queues_find(vt);
+	if (err) {
+		kfree(vt->events);
+		kfree(vt->get_ctl);
+		return err;
+	}
+	vtmem_queues_credit(vt);
+	return 0;
 }
 
 /* Nobody starts anything any more. Afterwards the device reaches no memory. */
@@ -594,6 +628,8 @@ void vtmem_queues_stop(struct vtmem *vt)
 	if (broken) {
 		vtmem_wait_reset(vt);
 		flush_work(&vt->break_work);
+		/* It may have been started again since. */
+		virtio_reset_device(vt->vdev);
 	} else {
 		vtmem_queues_reset(vt);
 	}
@@ -612,15 +648,44 @@ u64 vtmem_queues_bytes(struct vtmem *vt)
 	return bytes;
 }
 
+/*
+ * Before a suspend: the device is reset, and its rings go. There is nothing on them and
+ * nothing at the host, so that nobody will miss them. Who tries to use the device
+ * meanwhile finds it broken.
+ */
+void vtmem_queues_freeze(struct vtmem *vt)
+{
+	vt->was_broken = vtmem_broken(vt);
+	vtmem_queues_stop(vt);
+	/* Who waits for a reset has it. */
+	complete_all(&vt->reset);
+	vtmem_queues_delete(vt);
+	vt->no_queues = true;
+	vt->was_reset = true;
+}
+
+/* After it, with a device that was reset. On failure it stays broken. */
+int vtmem_queues_restore(struct vtmem *vt)
+{
+	int err = vtmem_queues_find(vt);
+
+	if (err)
+		return err;
+	vt->no_queues = false;
+	vtmem_queues_credit(vt);
+	if (!vt->was_broken) {
+		reinit_completion(&vt->reset);
+		/* Pairs with the locks of who finds that it is not. */
+		smp_store_release(&vt->broken, false);
+	}
+	vtmem_queues_start(vt);
+	return 0;
+}
+
 void vtmem_queues_exit(struct vtmem *vt)
 {
-	unsigned int i;
-
-	/* What the device had when it was reset is still mapped for it. */
-	for (i = 0; i < VTMEM_NR_QUEUES; i++)
-		while (virtqueue_detach_unused_buf(vt->vq[i]))
-			;
-	vt->vdev->config->del_vqs(vt->vdev);
+	if (!vt->no_queues)
+		vtmem_queues_delete(vt);
 	kfree(vt->events);
 	kfree(vt->get_ctl);
 }

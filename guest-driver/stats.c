@@ -40,6 +40,7 @@ static const char * const vtmem_stat_names[VTMEM_NR_STATS] = {
 	[VTMEM_SWAP_DEFERRED] = "swap_deferred",
 	[VTMEM_SWAP_RESCUES] = "swap_rescues",
 	[VTMEM_SWAP_LOST] = "swap_lost",
+	[VTMEM_SWAP_HOMED] = "swap_homed",
 };
 
 static struct dentry *vtmem_debugfs;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What swapdev.c, swapload.c and swapahead.c share.
+ * What swapdev.c, swapload.c, swapahead.c and swaphome.c share.
  */
 #ifndef VTMEM_SWAP_H
 #define VTMEM_SWAP_H
@@ -11,6 +11,8 @@
 #include "vtmem.h"
 
 #define VTMEM_SLOT_LOCKS	64
+/* Pages that come back from the host at once. */
+#define VTMEM_HOME_PAGES	32
 /* Slots of one object: as many as share a bucket of vtmem.owner. */
 #define VTMEM_SLOT_OBJECT_SHIFT	10
 
@@ -32,6 +34,8 @@ struct vtmem_swap {
 	u32 pool;
 	sector_t nr_slots;
 	bool dead;		/* vt is going: see vtmem_swap_exit() */
+	bool away;		/* nothing is put: swaphome.c */
+	bool no_pool;		/* the host has forgotten it */
 	u16 *slots;		/* under slot_lock[] */
 	spinlock_t slot_lock[VTMEM_SLOT_LOCKS];
 
@@ -58,6 +62,16 @@ struct vtmem_swap {
 		struct delayed_work idle;
 		sector_t first;			/* the first slot that is fetched */
 	} ahead;
+
+	/* What the host has comes back: swaphome.c. */
+	struct {
+		struct work_struct work;
+		struct completion done;
+		sector_t next;		/* slot */
+		u64 pages;		/* so far */
+		int err;
+		struct page *page[VTMEM_HOME_PAGES];
+	} home;
 };
 
 static inline sector_t vtmem_slot(struct bio *bio)
@@ -89,6 +103,9 @@ static inline struct vtmem_key vtmem_slot_key(struct vtmem_swap *sw,
 void vtmem_swap_store(struct vtmem_swap *sw, struct bio *bio);
 void vtmem_swap_pass(struct vtmem_swap *sw, struct bio *bio);
 void vtmem_swap_queue_work(struct vtmem_swap *sw);
+void vtmem_swap_queue_home(struct vtmem_swap *sw);
+void vtmem_swap_wait_stores(struct vtmem_swap *sw);
+void vtmem_swap_settle(struct vtmem_swap *sw);
 
 /* swapload.c */
 void vtmem_swap_load(struct vtmem_swap *sw, struct bio *bio);
@@ -108,5 +125,8 @@ unsigned int vtmem_swap_ahead_begin(struct vtmem_swap *sw, sector_t first,
 unsigned int vtmem_swap_ahead_add(struct vtmem_swap *sw, unsigned int nr);
 void vtmem_swap_ahead_done(struct vtmem_swap *sw, unsigned int op,
 			   unsigned int nr, bool executed);
+
+/* swaphome.c */
+void vtmem_swap_home_init(struct vtmem_swap *sw);
 
 #endif /* VTMEM_SWAP_H */

@@ -88,7 +88,7 @@ void vtmem_swap_store(struct vtmem_swap *sw, struct bio *bio)
 
 	next = vtmem_slot_next(entry, VTMEM_SLOT_HOST);
 	/* What must be on the disk when it completes goes to the disk. */
-	if (slot && !sw->dead && !op_is_flush(bio->bi_opf) &&
+	if (slot && !sw->dead && !sw->away && !op_is_flush(bio->bi_opf) &&
 	    bio->bi_iter.bi_size == PAGE_SIZE &&
 	    vtmem_swap_put(sw, bio, &key, next)) {
 		sw->slots[slot] = next;
@@ -259,6 +259,7 @@ int vtmem_swap_init(struct vtmem *vt, const char *path)
 	bio_list_init(&sw->deferred);
 	INIT_WORK(&sw->work, vtmem_swap_work);
 	vtmem_swap_ahead_init(sw);
+	vtmem_swap_home_init(sw);
 
 	sw->lower = vtmem_compat_bdev_open(path, sw);
 	if (IS_ERR(sw->lower)) {
@@ -323,6 +324,33 @@ free:
 	return err;
 }
 
+/* Stores and freed slots look at dead and away under a lock: they do so anew. */
+void vtmem_swap_wait_stores(struct vtmem_swap *sw)
+{
+	unsigned int i;
+
+	for (i = 0; i < VTMEM_SLOT_LOCKS; i++) {
+		spin_lock_irq(&sw->slot_lock[i]);
+		spin_unlock_irq(&sw->slot_lock[i]);
+	}
+}
+
+/* All puts are answered, and those that were refused are on the real device. */
+void vtmem_swap_settle(struct vtmem_swap *sw)
+{
+	vtmem_submit_all(sw->vt);
+	vtmem_drain(sw->vt);
+	while (vtmem_reaping(sw->vt))
+		msleep(20);
+	flush_workqueue(vtmem_swap_wq);
+}
+
+/* In turns with what is deferred. */
+void vtmem_swap_queue_home(struct vtmem_swap *sw)
+{
+	queue_work(vtmem_swap_wq, &sw->home.work);
+}
+
 /*
  * The module cannot be unloaded while the disk is open, but a device can go. Then what
  * the host held is lost, reads of it fail, and sw lives until the last close.
@@ -330,7 +358,6 @@ free:
 void vtmem_swap_exit(struct vtmem *vt)
 {
 	struct vtmem_swap *sw = vt->swap;
-	unsigned int i;
 
 	if (!sw)
 		return;
@@ -338,19 +365,12 @@ void vtmem_swap_exit(struct vtmem *vt)
 	del_gendisk(sw->disk);
 	/* Stores and freed slots look at dead under a lock, loads under SRCU. */
 	WRITE_ONCE(sw->dead, true);
-	for (i = 0; i < VTMEM_SLOT_LOCKS; i++) {
-		spin_lock_irq(&sw->slot_lock[i]);
-		spin_unlock_irq(&sw->slot_lock[i]);
-	}
+	vtmem_swap_wait_stores(sw);
 	vtmem_swap_wait_loads();
 	vtmem_swap_ahead_stop(sw);
 
 	/* What the host refuses now still goes to the real device. */
-	vtmem_submit_all(vt);
-	vtmem_drain(vt);
-	while (vtmem_reaping(vt))
-		msleep(20);
-	flush_workqueue(vtmem_swap_wq);
+	vtmem_swap_settle(sw);
 	vtmem_pool_destroy(vt, sw->pool);
 	destroy_workqueue(vtmem_swap_wq);
 	vt->swap = NULL;

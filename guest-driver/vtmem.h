@@ -15,8 +15,9 @@
  *   hooks.c       attaching to and detaching from the page cache
  *   compat/       everything that depends on the kernel's version
  *   swapdev.c     /dev/vtmemswap0; swapload.c: its reads and its second chances;
- *                 swapahead.c: pages of it fetched ahead
+ *                 swapahead.c: pages of it fetched ahead; swaphome.c: back from the host
  *   memory.c      what all of this takes of the guest's memory
+ *   suspend.c     leaving the host before the guest sleeps
  *   stats.c       debugfs
  *
  * Lock order, outermost first. All but the first two are taken with interrupts
@@ -42,6 +43,7 @@
 #include <linux/completion.h>
 #include <linux/fs.h>
 #include <linux/mm_types.h>
+#include <linux/notifier.h>
 #include <linux/percpu.h>
 #include <linux/scatterlist.h>
 #include <linux/spinlock.h>
@@ -181,6 +183,13 @@ struct vtmem {
 
 	struct vtmem_swap *swap;
 	bool cleancache;	/* its hooks are attached */
+
+	/* suspend.c */
+	struct notifier_block pm;
+	bool away;		/* nothing is at the host, nor will be */
+	bool was_broken;	/* before it was frozen */
+	bool was_reset;		/* since it was left */
+	bool no_queues;		/* while it is frozen, or could not be thawed */
 	bool tells;		/* the host how much memory it takes: memory.c */
 };
 
@@ -194,7 +203,10 @@ extern unsigned int vtmem_flush_ms;
 
 /* queue.c */
 int vtmem_queues_init(struct vtmem *vt);
+void vtmem_queues_start(struct vtmem *vt);
 void vtmem_queues_stop(struct vtmem *vt);
+void vtmem_queues_freeze(struct vtmem *vt);
+int vtmem_queues_restore(struct vtmem *vt);
 void vtmem_queues_exit(struct vtmem *vt);
 u64 vtmem_queues_bytes(struct vtmem *vt);
 void vtmem_break(struct vtmem *vt, const char *why);
@@ -327,6 +339,8 @@ void vtmem_mounts_init(struct vtmem *vt, const char *fs, bool all);
 void vtmem_mounts_start(void);
 void vtmem_mounts_stop(void);
 void vtmem_mounts_exit(void);
+void vtmem_mounts_pause(void);
+void vtmem_mounts_resume(void);
 struct vtmem_mount *vtmem_mount_ready(struct super_block *sb);
 struct vtmem_mount *vtmem_mount_known(struct super_block *sb);
 bool vtmem_mounts_use(u32 pool);
@@ -348,6 +362,8 @@ void vtmem_hook_exit(void);
 /* swapdev.c, swapload.c */
 int vtmem_swap_init(struct vtmem *vt, const char *path);
 void vtmem_swap_exit(struct vtmem *vt);
+int vtmem_swap_leave(struct vtmem *vt);
+void vtmem_swap_return(struct vtmem *vt);
 void vtmem_swap_batch_failed(struct vtmem *vt, struct vtmem_batch *b);
 u64 vtmem_swap_bytes(struct vtmem *vt);
 bool vtmem_swap_uses(struct vtmem *vt, u32 pool);
@@ -357,6 +373,12 @@ u64 vtmem_memory_bytes(struct vtmem *vt);
 void vtmem_memory_tell(struct vtmem *vt);
 void vtmem_memory_start(struct vtmem *vt);
 void vtmem_memory_stop(struct vtmem *vt);
+
+/* suspend.c */
+void vtmem_suspend_init(struct vtmem *vt);
+void vtmem_suspend_exit(struct vtmem *vt);
+int vtmem_suspend_freeze(struct virtio_device *vdev);
+int vtmem_suspend_restore(struct virtio_device *vdev);
 
 /* stats.c */
 enum vtmem_stat {
@@ -389,6 +411,7 @@ enum vtmem_stat {
 	VTMEM_SWAP_DEFERRED,
 	VTMEM_SWAP_RESCUES,
 	VTMEM_SWAP_LOST,
+	VTMEM_SWAP_HOMED,
 	VTMEM_NR_STATS,
 };
 

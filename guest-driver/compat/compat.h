@@ -41,7 +41,7 @@ struct vtmem_member {
 extern const struct vtmem_member vtmem_members[];
 extern const unsigned int vtmem_nr_members;
 
-bool vtmem_compat_fs_known(const char *name);
+bool vtmem_compat_fs_known(struct super_block *sb);
 
 struct block_device *vtmem_compat_bdev_open(const char *path, void *holder);
 void vtmem_compat_bdev_close(struct block_device *bdev);

@@ -22,9 +22,12 @@
  *   generic_shutdown_super        unmount
  *   invalidate_bdev               BLKFLSBUF, remount, a changed medium
  *   blkdev_write_iter             somebody writes to the disk below a file system
+ *   truncate_bdev_range           ... discards or zeroes a part of it
+ *   blkdev_ioctl                  ... or sends it a command of its own kind
  *   ext4_move_extents             defragmentation swaps blocks of two files
  *   __filemap_set_wb_err          writeback failed: the disk lacks what is cached
  *   iomap_swapfile_activate       from now on swap writes to the file's blocks
+ *   bmap                          somebody asks where they are: md writes a bitmap there
  *
  * No hook where one folio takes the place of another (migration, compaction,
  * khugepaged): the key stays cached all the time. docs/coherence.md has every way.
@@ -40,6 +43,9 @@
 #include <linux/iomap.h>
 #include <linux/pagemap.h>
 #include <linux/pagevec.h>
+#include <linux/uaccess.h>
+
+#include <scsi/sg.h>
 
 #include "../vtmem.h"
 #include "compat.h"
@@ -51,6 +57,7 @@ enum {
 	VTMEM_HOOK_INVALIDATE,
 	VTMEM_HOOK_SHUTDOWN_SUPER,
 	VTMEM_HOOK_MOVE_EXTENTS,
+	VTMEM_HOOK_BDEV_IOCTL,
 };
 
 #define VTMEM_ORIGINAL(hook, type) ((type)vtmem_hooks[hook].addr)
@@ -79,11 +86,21 @@ const struct vtmem_member vtmem_members[] = {
 
 const unsigned int vtmem_nr_members = ARRAY_SIZE(vtmem_members);
 
-/* The file systems whose ways to change data all pass through the hooks below. */
-bool vtmem_compat_fs_known(const char *name)
+/*
+ * The file systems whose ways to change data all pass through the hooks below. A type's
+ * name is not enough: there is a driver of ext2 that is not ext4's.
+ */
+bool vtmem_compat_fs_known(struct super_block *sb)
 {
-	return !strcmp(name, "ext4") || !strcmp(name, "ext3") ||
-	       !strcmp(name, "ext2") || !strcmp(name, "xfs");
+	const char *name = sb->s_type->name;
+	char symbol[KSYM_SYMBOL_LEN];
+
+	snprintf(symbol, sizeof(symbol), "%ps", sb->s_op->alloc_inode);
+	if (!strcmp(name, "xfs"))
+		return !strncmp(symbol, "xfs_", strlen("xfs_"));
+	if (!strcmp(name, "ext4") || !strcmp(name, "ext3") || !strcmp(name, "ext2"))
+		return !strncmp(symbol, "ext4_", strlen("ext4_"));
+	return false;
 }
 
 /*
@@ -386,6 +403,9 @@ static void vtmem_evict(struct pt_regs *regs)
 
 	if ((!inode->i_nlink || is_bad_inode(inode)) && !vtmem_left_out("evict"))
 		vtmem_cc_flush_inode(inode);
+	/* A file is DAX, or not, for as long as its inode is in memory. */
+	if (IS_DAX(inode) && !vtmem_left_out("dax"))
+		vtmem_cc_flush_inode(inode);
 }
 
 /*
@@ -424,6 +444,54 @@ static void vtmem_bdev_write(struct pt_regs *regs)
 	if (!vtmem_left_out("bdev-write"))
 		vtmem_mount_retire_bdev(I_BDEV(iocb->ki_filp->f_mapping->host),
 					false);
+}
+
+/*
+ * Before truncate_bdev_range(): BLKDISCARD, BLKZEROOUT, BLKSECDISCARD, fallocate(2), before
+ * they do so. A mounted file system does not keep them from it; its own discards do
+ * not come this way. Process context.
+ */
+static void vtmem_bdev_discard(struct pt_regs *regs)
+{
+	if (!vtmem_left_out("bdev-discard"))
+		vtmem_mount_retire_bdev((struct block_device *)
+					regs_get_kernel_argument(regs, 0),
+					false);
+}
+
+/*
+ * Does this ioctl send something to the disk that the block layer knows nothing of? What
+ * only reads, as who watches over disks does all the time, harms nobody.
+ */
+static bool vtmem_ioctl_sends(unsigned int cmd, unsigned long arg)
+{
+	struct sg_io_hdr hdr;
+
+	if (cmd != SG_IO)
+		return false;
+	if (copy_from_user(&hdr, (void __user *)arg, sizeof(hdr)))
+		return false;
+	return hdr.dxfer_direction != SG_DXFER_NONE &&
+	       hdr.dxfer_direction != SG_DXFER_FROM_DEV;
+}
+
+/* In place of blkdev_ioctl(), for it may sleep. Process context. */
+static long vtmem_bdev_ioctl(struct file *file, unsigned int cmd,
+			     unsigned long arg)
+{
+	struct block_device *bdev = I_BDEV(file->f_mapping->host);
+	bool sends;
+	long ret;
+
+	vtmem_hook_enter();
+	sends = vtmem_ioctl_sends(cmd, arg) && !vtmem_left_out("bdev-ioctl");
+	if (sends)
+		vtmem_mount_retire_bdev(bdev, false);
+	ret = VTMEM_ORIGINAL(VTMEM_HOOK_BDEV_IOCTL,
+			     long (*)(struct file *, unsigned int,
+				      unsigned long))(file, cmd, arg);
+	vtmem_hook_exit();
+	return ret;
 }
 
 /*
@@ -476,6 +544,19 @@ static void vtmem_swapfile(struct pt_regs *regs)
 		vtmem_cc_give_up(file_inode(file));
 }
 
+/*
+ * Before bmap(). Process context. Who asks may write to those blocks, as md does with a
+ * bitmap in a file. A journal is asked for each block, and is not to be read: it has no
+ * name.
+ */
+static void vtmem_bmap(struct pt_regs *regs)
+{
+	struct inode *inode = (struct inode *)regs_get_kernel_argument(regs, 0);
+
+	if (!hlist_empty(&inode->i_dentry) && !vtmem_left_out("bmap"))
+		vtmem_cc_give_up(inode);
+}
+
 struct vtmem_hook vtmem_hooks[] = {
 	[VTMEM_HOOK_READ_PAGES] = {
 		.name = "read_pages", .args = "*readahead_control",
@@ -503,6 +584,10 @@ struct vtmem_hook vtmem_hooks[] = {
 		.name = "ext4_move_extents", .args = "*file *file 8 8 8 *",
 		.replacement = vtmem_move_extents,
 	},
+	[VTMEM_HOOK_BDEV_IOCTL] = {
+		.name = "blkdev_ioctl", .args = "*file 4 8",
+		.replacement = vtmem_bdev_ioctl,
+	},
 	{
 		.name = "__filemap_remove_folio", .args = "*folio *",
 		.entry = vtmem_remove_folio,
@@ -526,6 +611,13 @@ struct vtmem_hook vtmem_hooks[] = {
 	{
 		.name = "blkdev_write_iter", .args = "*kiocb *iov_iter",
 		.entry = vtmem_bdev_write,
+	},
+	{
+		.name = "truncate_bdev_range", .args = "*block_device 4 8 8",
+		.entry = vtmem_bdev_discard,
+	},
+	{
+		.name = "bmap", .args = "*inode *", .entry = vtmem_bmap,
 	},
 	{
 		.name = "__filemap_set_wb_err", .args = "*address_space 4",

@@ -1,7 +1,7 @@
 //! An unmodified Debian kernel boots, sees what it was given, and its end is the process's end.
 
 use crate::Case;
-use crate::host::{Guest, vtmem};
+use crate::host::Guest;
 
 pub const CASES: &[Case] = &[
     Case {
@@ -99,24 +99,8 @@ fn offered_features_work() {
 
 /// Ciphers written in the processor's own instructions: the kernel tests each as it is loaded.
 fn ciphers() {
-    let modules = ["--module", "aesni_intel", "--module", "sha512_ssse3"];
-    let built = vtmem(&[&["images", "build"][..], &modules].concat());
-    assert_eq!(built.status, Some(0), "{}", built.stderr);
-    let path = |what: &str| {
-        let line = built
-            .stdout
-            .lines()
-            .find_map(|line| line.strip_prefix(what));
-        line.unwrap_or_else(|| panic!("no {what} in {}", built.stdout))
-            .trim()
-    };
     let run = Guest::new("160M", 1)
-        .args(&[
-            "--kernel",
-            path("guest kernel"),
-            "--initrd",
-            path("guest initrd"),
-        ])
+        .modules(&["aesni_intel", "sha512_ssse3"])
         .run(
             "grep -E '^(driver|selftest)' /proc/crypto\n\
              echo aes=$(grep -c '^driver *: .*aes-aesni' /proc/crypto)\n\

@@ -211,6 +211,24 @@ impl Guest {
         self
     }
 
+    /// Has the guest's kernel load `modules` too.
+    pub fn modules(self, modules: &[&str]) -> Self {
+        let mut args = vec!["images", "build"];
+        args.extend(modules.iter().flat_map(|module| ["--module", module]));
+        let built = vtmem(&args);
+        assert_eq!(built.status, Some(0), "{}", built.stderr);
+        let path = |what: &str| {
+            let line = built
+                .stdout
+                .lines()
+                .find_map(|line| line.strip_prefix(what));
+            line.unwrap_or_else(|| panic!("no {what} in {}", built.stdout))
+                .trim()
+        };
+        let (kernel, initrd) = (path("guest kernel"), path("guest initrd"));
+        self.args(&["--kernel", kernel, "--initrd", initrd])
+    }
+
     /// Adds kernel parameters.
     pub fn cmdline(mut self, parameters: &str) -> Self {
         self.cmdline = format!("{} {parameters}", self.cmdline);
@@ -302,9 +320,14 @@ impl GuestRun {
         &self.finished.stdout
     }
 
+    /// Where disk number `n` is.
+    pub fn disk_path(&self, n: u8) -> PathBuf {
+        self.dir.path().join(format!("disk{n}"))
+    }
+
     /// The bytes of disk number `n` after the run.
     pub fn disk(&self, n: u8) -> Vec<u8> {
-        fs::read(self.dir.path().join(format!("disk{n}"))).expect("read the disk")
+        fs::read(self.disk_path(n)).expect("read the disk")
     }
 
     /// Fails unless the script ended with status 0 and the guest powered off; returns its console.

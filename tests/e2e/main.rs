@@ -8,6 +8,7 @@ mod boot;
 mod cli_errors;
 mod compare;
 mod confine;
+mod dax;
 mod disks;
 mod driver;
 mod events;
@@ -18,6 +19,7 @@ mod pressure;
 mod signals;
 mod specification;
 mod spill;
+mod suspend;
 mod torture;
 
 use std::sync::{PoisonError, RwLock};
@@ -47,6 +49,7 @@ fn areas() -> impl Iterator<Item = &'static [Case]> {
         api::CASES,
         boot::CASES,
         confine::CASES,
+        dax::CASES,
         disks::CASES,
         driver::CASES,
         events::CASES,
@@ -55,6 +58,7 @@ fn areas() -> impl Iterator<Item = &'static [Case]> {
         pressure::CASES,
         signals::CASES,
         spill::CASES,
+        suspend::CASES,
         torture::CASES,
         compare::CASES,
     ]

@@ -3,7 +3,7 @@
 
 use crate::context::about;
 use std::fs::File;
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
@@ -15,6 +15,14 @@ pub fn run(path: &Path) -> io::Result<()> {
     let file = File::create(path).map_err(about(path.display()))?;
     let (idle, _open) = io::pipe()?;
     println!("splicing");
+    splice(&idle, &file)
+}
+
+/// Splices a byte into the file as soon as there is one, or the pipe's other end is closed.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn splice(idle: &PipeReader, file: &File) -> io::Result<()> {
     // SAFETY: descriptors of ours, and no offsets.
     let spliced = unsafe {
         libc::splice(

@@ -9,6 +9,7 @@
 
 mod args;
 mod context;
+mod dax;
 mod files;
 mod idle_splice;
 mod kernel_log;
@@ -42,6 +43,7 @@ const USAGE: &str = "usage: vtmem-work run [--workloads reread,scan,swap,source,
        vtmem-work swap-in [--rounds N] [--seed N] [--mem BYTES]
        vtmem-work idle-splice [--file FILE]
        vtmem-work misaligned [--dir DIR]
+       vtmem-work dax [--dir DIR] [--seed N]
        vtmem-work mark [--number N]
        vtmem-work write|check [--count N] [--seed N] [--dir DIR]";
 
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Some("swap-in") => Args::parse(arguments).and_then(swap_in),
         Some("idle-splice") => Args::parse(arguments).and_then(idle_splice),
         Some("misaligned") => Args::parse(arguments).and_then(misaligned),
+        Some("dax") => Args::parse(arguments).and_then(dax),
         Some("mark") => Args::parse(arguments).and_then(mark),
         Some(name @ ("write" | "check")) => {
             Args::parse(arguments).and_then(|args| on_files(name, args))
@@ -180,6 +183,15 @@ fn misaligned(mut args: Args) -> Result<ExitCode, String> {
     let files = misaligned::run(&directory).map_err(|e| e.to_string())?;
     println!("misaligned writes to {files} files failed");
     Ok(ExitCode::SUCCESS)
+}
+
+fn dax(mut args: Args) -> Result<ExitCode, String> {
+    let directory = args.take("dir", PathBuf::from("/mnt"))?;
+    let seed = args.take("seed", 1)?;
+    args.finish()?;
+    let wrong = dax::run(&directory, seed).map_err(|e| e.to_string())?;
+    println!("wrong={wrong}");
+    Ok(status(wrong == 0))
 }
 
 fn mark(mut args: Args) -> Result<ExitCode, String> {

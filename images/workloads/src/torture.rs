@@ -4,14 +4,17 @@
 
 mod contents;
 mod direct_writes;
+mod early;
 mod failing_disk;
 mod faults;
 mod file;
 mod held_disk;
+mod hibernate;
 mod identity;
-mod kernel;
+pub mod kernel;
 mod operation;
 mod probes;
+mod quota;
 mod reload;
 mod ring;
 mod script;
@@ -176,10 +179,22 @@ impl Shared {
                 Ok(NOTHING_READ)
             }
             Kind::Compact => compact(),
-            Kind::Remount | Kind::WriteBelow(_) | Kind::WriteUnmounted(_) => match volume {
-                Some(volume) => volume.execute(operation, &self.files, tools),
-                None => Ok(NOTHING_READ),
-            },
+            Kind::IdleSplice => {
+                // Nobody unmounts meanwhile.
+                let _mounted = file.shape();
+                volume.map_or(Ok(NOTHING_READ), Volume::idle_splice)
+            }
+            Kind::Hibernate if self.faults => Ok(NOTHING_READ),
+            Kind::Hibernate => {
+                let _memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+                hibernate::run()
+            }
+            Kind::Remount | Kind::WriteBelow(_) | Kind::ZeroBelow(_) | Kind::WriteUnmounted(_) => {
+                match volume {
+                    Some(volume) => volume.execute(operation, &self.files, tools),
+                    None => Ok(NOTHING_READ),
+                }
+            }
         };
         let verdict = done.map_err(about(operation))?;
         self.operations.fetch_add(1, Ordering::Relaxed);
@@ -271,13 +286,19 @@ fn run_watched(options: &Options, start: Instant) -> io::Result<Outcome> {
 fn probe(options: &Options, start: Instant) -> io::Result<Outcome> {
     let directory = options.directory.with_extension("probe");
     let volume = options.volume.as_deref().map(Volume::at).transpose()?;
-    let (mut bytes_verified, mut bytes_corrupt) = volume.map_or(Ok(NOTHING_READ), |volume| {
-        direct_writes::run(&volume, options.seed)
-    })?;
+    let mut verdicts = vec![];
+    if let Some(volume) = &volume {
+        verdicts.push(direct_writes::run(volume, options.seed)?);
+        if volume.is_ext4() {
+            verdicts
+                .push(early::run(volume, options.seed).map_err(about("blocks exchanged early"))?);
+            verdicts.push(quota::run(volume).map_err(about("quotas"))?);
+        }
+    }
     options.volume.as_deref().map_or(Ok(()), volume::kept)?;
-    let (verified, corrupt) = failing_disk::run(options.seed)?;
-    bytes_verified += verified;
-    bytes_corrupt += corrupt;
+    verdicts.push(failing_disk::run(options.seed)?);
+    let bytes_verified = verdicts.iter().map(|verdict| verdict.0).sum();
+    let mut bytes_corrupt = verdicts.iter().map(|verdict| verdict.1).sum();
     let mut operations = 0;
     for (about, script) in probes::all() {
         operations += script.len() as u64;

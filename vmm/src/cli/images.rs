@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use vtmem_images::{DataDiskSpec, Images, KernelSource, Options, Progress, TerminalProgress};
 
 use super::CliError;
+use crate::torture::mutations;
 
 /// A kernel other than Debian's, and the program that its guests run; the same options for every subcommand.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -70,6 +72,9 @@ struct BuildArgs {
     /// Have the guest load this module of its kernel too, once for each.
     #[arg(long = "module", value_name = "NAME")]
     guest_modules: Vec<String>,
+    /// Build the driver without one of its precautions.
+    #[arg(long, value_name = "NAME", hide = true, value_parser = PossibleValuesParser::new(mutations::BY_TESTS))]
+    mutate: Option<String>,
     /// Also build the data disk for guests with this much memory, in MiB.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1 << 20))]
     data: Option<u64>,
@@ -103,6 +108,7 @@ fn build(args: &BuildArgs) -> Result<(), CliError> {
     let mut images = Images::open(Options {
         update: args.update,
         modules: args.guest_modules.clone(),
+        mutation: args.mutate.clone(),
         ..args.source.options()
     })?;
     let mut progress = TerminalProgress::new();

@@ -145,7 +145,7 @@ fn image(
     fs: FileSystem,
     mutation: Option<Mutation>,
 ) -> Result<GuestImage, CliError> {
-    let mut modules = vec!["loop".to_owned(), "nbd".to_owned()];
+    let mut modules = ["loop", "nbd", "quota_v2"].map(str::to_owned).to_vec();
     if fs == FileSystem::Xfs {
         modules.push("xfs".to_owned());
     }

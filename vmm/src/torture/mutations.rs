@@ -19,7 +19,7 @@ const fn on_ext4(name: &'static str) -> Mutation {
 }
 
 /// All of them, by the names in guest-driver/.
-pub const MUTATIONS: [Mutation; 15] = [
+pub const MUTATIONS: [Mutation; 20] = [
     on_ext4("remove"),
     Mutation {
         name: "remove-large",
@@ -35,6 +35,11 @@ pub const MUTATIONS: [Mutation; 15] = [
     on_ext4("unmount"),
     on_ext4("bdev"),
     on_ext4("bdev-write"),
+    on_ext4("bdev-discard"),
+    on_ext4("bdev-ioctl"),
+    on_ext4("bmap"),
+    on_ext4("quota"),
+    on_ext4("early"),
     on_ext4("move-extents"),
     on_ext4("swapfile"),
     on_ext4("writeback-failed"),
@@ -42,6 +47,10 @@ pub const MUTATIONS: [Mutation; 15] = [
 
 /// What `vtmem pressure` finds missing: a bound, by which nothing that is read is any different.
 pub const UNDER_PRESSURE: [&str; 1] = ["plug"];
+
+/// What end-to-end tests find missing, in guests that are made for it: `dax::…` and `suspend::…`. `vtmem images build --mutate` builds
+/// them.
+pub const BY_TESTS: [&str; 2] = ["dax", "suspend"];
 
 /// The mutation called `name`.
 pub fn find(name: &str) -> Option<Mutation> {

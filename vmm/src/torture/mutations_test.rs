@@ -7,6 +7,7 @@ fn the_driver_has_exactly_these() {
         include_str!("../../../guest-driver/compat/pagecache-6.1.c"),
         include_str!("../../../guest-driver/cleancache.c"),
         include_str!("../../../guest-driver/swapload.c"),
+        include_str!("../../../guest-driver/swaphome.c"),
     ];
     let in_driver: BTreeSet<_> = sources
         .iter()
@@ -14,6 +15,6 @@ fn the_driver_has_exactly_these() {
         .filter_map(|rest| rest.split('"').next())
         .collect();
     let coherence = MUTATIONS.iter().map(|mutation| mutation.name);
-    let here: BTreeSet<_> = coherence.chain(UNDER_PRESSURE).collect();
+    let here: BTreeSet<_> = coherence.chain(UNDER_PRESSURE).chain(BY_TESTS).collect();
     assert_eq!(here, in_driver);
 }

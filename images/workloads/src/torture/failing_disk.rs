@@ -1,6 +1,7 @@
 //! A disk that changes by itself, mounted or not, and then fails to write: a loop device whose file is written to, and has no
 //! room to grow. Of the first, the page cache knows when it is told (BLKFLSBUF) or anew; after the last, what it goes on holding
-//! is newer than the disk. None of it may come back from the host.
+//! is newer than the disk. None of it may come back from the host; nor what a file had whose blocks somebody asked for, as who then
+//! writes to them does, or a disk that was sent a command.
 
 use super::file::{NOTHING_READ, Verdict};
 use super::kernel;
@@ -86,20 +87,29 @@ fn change_unmounted(seed: u64) -> io::Result<Verdict> {
 fn compare(seed: u64) -> io::Result<Verdict> {
     let path = Path::new(MOUNTED).join("file");
     let mut options = OpenOptions::new();
-    let file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&path)?;
+    options.read(true).write(true).create(true).truncate(true);
+    let file = options.open(&path)?;
     let mut page = [0; PAGE_SIZE];
     file.write_all_at(&page, 0)?;
     file.sync_all()?;
     kernel::forget(&file)?;
     file.read_exact_at(&mut page, 0)?;
     volume::kept(Path::new(MOUNTED))?;
-    let (mut verified, mut corrupt) = change(seed, &file)?;
+    let mut verdicts = vec![];
+    verdicts.push(change(seed, &file, || {
+        kernel::flush_device(&fs::File::open(LOOP)?)
+    })?);
     volume::kept(Path::new(MOUNTED))?;
+    // The disk knows no such command.
+    let sent = || kernel::send_command(&fs::File::open(LOOP)?).or(Ok(()));
+    verdicts.push(change(seed, &file, sent)?);
+    volume::kept(Path::new(MOUNTED))?;
+    let asked = options.open(path.with_extension("asked"))?;
+    asked.write_all_at(&page, 0)?;
+    asked.sync_all()?;
+    verdicts.push(change(seed, &asked, || kernel::ask_block(&asked))?);
+    let mut verified = verdicts.iter().map(|verdict| verdict.0).sum::<u64>();
+    let mut corrupt = verdicts.iter().map(|verdict| verdict.1).sum::<u64>();
 
     let mut filler = fs::File::create(Path::new(ROOM).join("filler"))?;
     while filler.write_all(&[1; PAGE_SIZE]).is_ok() {}
@@ -140,8 +150,14 @@ fn compare(seed: u64) -> io::Result<Verdict> {
     Ok((verified, corrupt))
 }
 
-/// Changes the file's first page on the disk, tells the kernel, and reads it.
-fn change(seed: u64, file: &fs::File) -> io::Result<Verdict> {
+/// Changes the file's first page on the disk, has the kernel know of it by `tell`, and reads it.
+fn change(
+    seed: u64,
+    file: &fs::File,
+    tell: impl FnOnce() -> io::Result<()>,
+) -> io::Result<Verdict> {
+    let mut page = [0; PAGE_SIZE];
+    file.read_exact_at(&mut page, 0)?;
     let image = OpenOptions::new()
         .write(true)
         .open(Path::new(ROOM).join("disk"))?;
@@ -150,14 +166,13 @@ fn change(seed: u64, file: &fs::File) -> io::Result<Verdict> {
     };
     Mapping::of_file(file, 0, 1)?.reclaim();
     let mut new = [0; PAGE_SIZE];
-    fill_page(seed, FILE, PAGES as u32, &mut new);
+    fill_page(seed ^ u64::from(page[0]), FILE, PAGES as u32, &mut new);
     image.write_all_at(&new, u64::from(block) * PAGE_SIZE as u64)?;
-    kernel::flush_device(&fs::File::open(LOOP)?)?;
+    tell()?;
     drop_caches();
     if Mapping::of_file(file, 0, 1)?.resident()?[0] {
         return Ok(NOTHING_READ);
     }
-    let mut page = [0; PAGE_SIZE];
     file.read_exact_at(&mut page, 0)?;
     Ok((PAGE_SIZE as u64, differing_bytes(&new, &page)))
 }

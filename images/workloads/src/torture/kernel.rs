@@ -25,8 +25,16 @@ const FS_IOC_FSSETXATTR: libc::c_ulong = 0x401c_5820;
 /// `_IOWR('X', 119, int)` and `_IOWR('X', 120, int)`.
 const FIFREEZE: libc::c_ulong = 0xc004_5877;
 const FITHAW: libc::c_ulong = 0xc004_5878;
+/// `_IOWR('f', 11, struct fiemap)`.
+const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
+/// Extents whose blocks hold no data of the file yet, or not only, or not as they are read.
+const FIEMAP_ELSEWHERE: u32 = 0x2 | 0x4 | 0x8 | 0x200 | 0x800;
 /// `_IO(0, 1)`.
 const FIBMAP: libc::c_ulong = 1;
+/// `_IO(0x12, 127)`.
+const BLKZEROOUT: libc::c_ulong = 0x127f;
+/// `SG_IO`.
+const SG_IO: libc::c_ulong = 0x2285;
 /// `_IO(0x12, 97)`.
 const BLKFLSBUF: libc::c_ulong = 0x1261;
 /// Use DAX where the device can. Changing it has the inode leave memory when it is closed.
@@ -158,9 +166,86 @@ pub fn freeze(file: &File, frozen: bool) -> io::Result<()> {
 
 /// Where on the disk a page of the file is; none for a hole, and for what is not written yet.
 pub fn block_of(file: &File, page: u32) -> io::Result<Option<u32>> {
-    let mut block = page;
-    ioctl(file, FIBMAP, &mut block)?;
-    Ok((block != 0).then_some(block))
+    // struct fiemap with room for one extent.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Fiemap {
+        start: u64,
+        length: u64,
+        flags: u32,
+        mapped_extents: u32,
+        extent_count: u32,
+        reserved: u32,
+        logical: u64,
+        physical: u64,
+        extent_length: u64,
+        reserved64: [u64; 2],
+        extent_flags: u32,
+        reserved32: [u32; 3],
+    }
+    let start = u64::from(page) * PAGE_SIZE as u64;
+    let mut map = Fiemap {
+        start,
+        length: PAGE_SIZE as u64,
+        extent_count: 1,
+        ..Fiemap::default()
+    };
+    ioctl(file, FS_IOC_FIEMAP, &mut map)?;
+    if map.mapped_extents == 0 || map.extent_flags & FIEMAP_ELSEWHERE != 0 || map.logical > start {
+        return Ok(None);
+    }
+    let place = map.physical + (start - map.logical);
+    Ok(Some((place / PAGE_SIZE as u64) as u32))
+}
+
+/// Zeroes a page of a block device, past who has mounted it.
+pub fn zero_out(device: &File, start: u64) -> io::Result<()> {
+    let mut range = [start, PAGE_SIZE as u64];
+    ioctl(device, BLKZEROOUT, &mut range)
+}
+
+/// Sends a disk a command of its own kind that has data for it; most disks know none.
+pub fn send_command(device: &File) -> io::Result<()> {
+    // struct sg_io_hdr: 'S', and the direction from here to the disk.
+    let mut header = [0_i32; 22];
+    header[0] = i32::from(b'S');
+    header[1] = -2;
+    ioctl(device, SG_IO, &mut header)
+}
+
+/// Asks where on the disk the first page of the file is, as who then writes there does.
+pub fn ask_block(file: &File) -> io::Result<()> {
+    ioctl(file, FIBMAP, &mut 0_u32)
+}
+
+/// What `quotactl` is asked for, of users' quotas.
+#[derive(Clone, Copy, Debug)]
+pub enum Quota {
+    /// What is in memory goes to the file.
+    Sync = 0x80_0001,
+    /// Keep them in a file from now on.
+    On = 0x80_0002,
+    /// No longer.
+    Off = 0x80_0003,
+}
+
+/// Asks for it, of the file system on `device`; they are kept in `file`.
+pub fn quota(what: Quota, device: &Path, file: &Path) -> io::Result<()> {
+    const USERS: i32 = 0;
+    /// The format of version 1, by which numbers have 64 bits.
+    const QFMT_VFS_V1: i32 = 4;
+    let (device, file) = (c_string(device)?, c_string(file)?);
+    let command = ((what as u32) << 8) as i32 | USERS;
+    // SAFETY: strings that end with zero.
+    checked(unsafe {
+        libc::quotactl(
+            command,
+            device.as_ptr(),
+            QFMT_VFS_V1,
+            file.as_ptr().cast_mut().cast(),
+        )
+    })
+    .map(drop)
 }
 
 /// Tells the kernel to forget what it cached of a block device.
@@ -219,15 +304,36 @@ pub fn mount(
     readonly: bool,
     anew: bool,
 ) -> io::Result<()> {
+    mount_with(device, directory, fs, readonly, anew, "")
+}
+
+/// The same, with the file system's own `options`.
+pub fn mount_with(
+    device: &Path,
+    directory: &Path,
+    fs: &str,
+    readonly: bool,
+    anew: bool,
+    options: &str,
+) -> io::Result<()> {
     let (device, directory) = (c_string(device)?, c_string(directory)?);
     let fs = CString::new(fs).map_err(io::Error::other)?;
+    let options = CString::new(options).map_err(io::Error::other)?;
     let flags = libc::MS_NOATIME
         | if readonly { libc::MS_RDONLY } else { 0 }
         | if anew { libc::MS_REMOUNT } else { 0 };
     let (device, directory) = (device.as_ptr(), directory.as_ptr());
-    // SAFETY: strings that end with zero; no data.
-    checked(unsafe { libc::mount(device, directory, fs.as_ptr(), flags, std::ptr::null()) })
-        .map(drop)
+    // SAFETY: strings that end with zero.
+    checked(unsafe {
+        libc::mount(
+            device,
+            directory,
+            fs.as_ptr(),
+            flags,
+            options.as_ptr().cast(),
+        )
+    })
+    .map(drop)
 }
 
 /// Unmounts what is mounted at `directory`.

@@ -97,6 +97,12 @@ pub enum Kind {
     Remount,
     /// Changes a page on the disk while the file system is mounted read-only.
     WriteBelow(Range),
+    /// Zeroes a page on the disk (BLKZEROOUT) while the file system is mounted read-only.
+    ZeroBelow(Range),
+    /// Makes a pool anew while a splice waits for an idle pipe, in the middle of a write.
+    IdleSplice,
+    /// Has the machine make an image of itself and write it to swap, as it does to hibernate.
+    Hibernate,
     /// Changes a page on the disk while the file system is not mounted.
     WriteUnmounted(Range),
 }
@@ -148,6 +154,9 @@ impl Operation {
             9840..9860 => Kind::Share(range, below(random, files)),
             9860..9880 => Kind::Journal,
             9880..9883 => Kind::Reload,
+            9883..9886 => Kind::ZeroBelow(range),
+            9886..9890 => Kind::IdleSplice,
+            9890..9891 => Kind::Hibernate,
             _ => Kind::Read(Access::Buffered, range),
         };
         Self { file, kind }
@@ -157,7 +166,7 @@ impl Operation {
     pub fn is_of_volume(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Remount | Kind::WriteBelow(_) | Kind::WriteUnmounted(_)
+            Kind::Remount | Kind::WriteBelow(_) | Kind::ZeroBelow(_) | Kind::WriteUnmounted(_)
         )
     }
 
@@ -166,7 +175,13 @@ impl Operation {
         self.is_of_volume()
             || matches!(
                 self.kind,
-                Kind::SwapTo | Kind::Freeze | Kind::DropCaches | Kind::Compact | Kind::Reload
+                Kind::SwapTo
+                    | Kind::Freeze
+                    | Kind::DropCaches
+                    | Kind::Compact
+                    | Kind::Reload
+                    | Kind::IdleSplice
+                    | Kind::Hibernate
             )
     }
 
@@ -174,7 +189,14 @@ impl Operation {
     pub fn concerns(&self, file: u32) -> bool {
         self.file == file
             || matches!(self.kind, Kind::Exchange(_, other) | Kind::Share(_, other) if other == file)
-            || matches!(self.kind, Kind::DropCaches | Kind::Compact | Kind::Reload)
+            || matches!(
+                self.kind,
+                Kind::DropCaches
+                    | Kind::Compact
+                    | Kind::Reload
+                    | Kind::IdleSplice
+                    | Kind::Hibernate
+            )
             || self.is_of_volume()
     }
 }
@@ -247,6 +269,9 @@ impl fmt::Display for Operation {
             Kind::Compact => f.write_str("compact"),
             Kind::Remount => f.write_str("remount"),
             Kind::WriteBelow(range) => write!(f, "write-below {range}"),
+            Kind::ZeroBelow(range) => write!(f, "zero-below {range}"),
+            Kind::IdleSplice => f.write_str("idle-splice"),
+            Kind::Hibernate => f.write_str("hibernate"),
             Kind::WriteUnmounted(range) => write!(f, "write-unmounted {range}"),
         }
     }
@@ -306,6 +331,9 @@ impl FromStr for Operation {
             "compact" => Kind::Compact,
             "remount" => Kind::Remount,
             "write-below" => Kind::WriteBelow(range(2)?),
+            "zero-below" => Kind::ZeroBelow(range(2)?),
+            "idle-splice" => Kind::IdleSplice,
+            "hibernate" => Kind::Hibernate,
             "write-unmounted" => Kind::WriteUnmounted(range(2)?),
             _ => return Err(wrong()),
         };

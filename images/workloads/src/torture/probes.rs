@@ -43,6 +43,18 @@ const PROBES: &[(&str, &str)] = &[
         "0 write 0+4 buffered durably\n0 write-below 0+4\n0 read 0+4 buffered",
     ),
     (
+        "a part of the disk is zeroed while it is mounted read-only",
+        "0 write 0+4 buffered durably\n0 zero-below 0+4\n0 read 0+4 buffered",
+    ),
+    (
+        "a pool is made while a splice waits",
+        "0 write 0+4 buffered durably\n0 idle-splice\n0 read 0+4 buffered\n0 reclaim 0+4\n0 read 0+4 buffered",
+    ),
+    (
+        "the machine sleeps while the host holds pages",
+        "0 write 0+4 buffered durably\n0 reclaim 0+4\n0 hibernate\n0 read 0+4 buffered\n0 write 0+4 direct\n0 read 0+4 buffered",
+    ),
+    (
         "the disk changes while it is not mounted",
         "0 write 0+4 buffered durably\n0 reclaim 0+4\n0 write-unmounted 0+4\n0 read 0+4 buffered\n\
          0 reclaim 0+4\n0 write-unmounted 0+4\n0 read 0+4 buffered",

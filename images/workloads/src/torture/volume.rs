@@ -1,9 +1,10 @@
 //! Operations on the file system as a whole, for which all files are closed.
 
-use super::file::{NOTHING_READ, Shape, Tools, TortureFile, Verdict, offset};
+use super::file::{NOTHING_READ, PageState, Shape, Tools, TortureFile, Verdict, offset};
 use super::kernel;
 use super::operation::{Access, Kind, Operation, Range, STRIPE};
 use crate::context::drop_caches;
+use crate::idle_splice::splice;
 use crate::mapping::Mapping;
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -50,6 +51,25 @@ impl Volume {
             })
     }
 
+    /// Where it is mounted.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What it is on.
+    pub fn device(&self) -> &Path {
+        &self.device
+    }
+
+    /// Mounts it anew with its own `options`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remount_with(&self, options: &str) -> io::Result<()> {
+        let (device, directory) = (&self.device, &self.directory);
+        patiently(|| kernel::mount_with(device, directory, &self.fs, false, true, options))
+    }
+
     /// Whether files can share blocks.
     pub fn shares_blocks(&self) -> bool {
         self.fs == "xfs"
@@ -87,6 +107,31 @@ impl Volume {
         done
     }
 
+    /// Has the driver make a pool anew while a splice, which waits for an idle pipe, is in the middle of a write to the file system:
+    /// for as long as it takes, which depends on nobody who writes.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn idle_splice(&self) -> io::Result<Verdict> {
+        let path = self
+            .directory
+            .join(format!("splice{}", kernel::thread_id()));
+        let file = fs::File::create(&path)?;
+        let (idle, end) = io::pipe()?;
+        let spliced = thread::scope(|scope| {
+            let waiting = scope.spawn(|| splice(&idle, &file));
+            thread::sleep(AWHILE);
+            let device = fs::File::open(&self.device)?;
+            let flushed = kernel::flush_device(&device).and_then(|()| kept(&self.directory));
+            drop(end);
+            let waited = waiting.join().map_err(|_| io::Error::other("a panic"))?;
+            flushed.and(waited)
+        });
+        drop(file);
+        fs::remove_file(&path)?;
+        spliced.map(|()| NOTHING_READ)
+    }
+
     /// Does `operation` to the file system of `files`.
     pub fn execute(
         &self,
@@ -97,7 +142,7 @@ impl Volume {
         let mut shapes: Vec<_> = files.iter().map(TortureFile::whole).collect();
         let file = &files[operation.file as usize];
         let below = match operation.kind {
-            Kind::WriteBelow(range) | Kind::WriteUnmounted(range) => {
+            Kind::WriteBelow(range) | Kind::ZeroBelow(range) | Kind::WriteUnmounted(range) => {
                 let shape = &shapes[operation.file as usize];
                 self.place(file, shape, range)?
             }
@@ -112,7 +157,7 @@ impl Volume {
         match operation.kind {
             Kind::WriteUnmounted(_) => {
                 patiently(|| kernel::unmount(&self.directory))?;
-                let written = self.write(file, below);
+                let written = self.write(file, below, false);
                 mount(false, false)?;
                 written?;
             }
@@ -120,7 +165,8 @@ impl Volume {
                 mount(true, true)?;
                 // Remounting has emptied the host's memory; there is new in it when the disk changes.
                 let held = below.map_or(Ok(()), |(page, _)| hold(file, page));
-                let written = held.and_then(|()| self.write(file, below));
+                let zero = matches!(operation.kind, Kind::ZeroBelow(_));
+                let written = held.and_then(|()| self.write(file, below, zero));
                 drop_caches();
                 mount(false, true)?;
                 written?;
@@ -163,20 +209,28 @@ impl Volume {
         Ok(block.map(|block| (range.first, block)))
     }
 
-    /// Writes new content to a page's block, past the file system.
-    fn write(&self, file: &TortureFile, below: Option<(u32, u32)>) -> io::Result<()> {
+    /// Writes new content, or zeros, to a page's block, past the file system.
+    fn write(&self, file: &TortureFile, below: Option<(u32, u32)>, zero: bool) -> io::Result<()> {
         let Some((page, block)) = below else {
             return Ok(());
         };
-        let state = file.fresh(page);
-        let mut buffer = Mapping::anonymous(1)?;
-        *buffer.page(0) = file.content(state);
+        let state = if zero {
+            PageState::default()
+        } else {
+            file.fresh(page)
+        };
         let mut options = OpenOptions::new();
         let device = options
             .write(true)
             .custom_flags(libc::O_DIRECT)
             .open(&self.device)?;
-        device.write_all_at(buffer.bytes(), offset(block))?;
+        if zero {
+            kernel::zero_out(&device, offset(block))?;
+        } else {
+            let mut buffer = Mapping::anonymous(1)?;
+            *buffer.page(0) = file.content(state);
+            device.write_all_at(buffer.bytes(), offset(block))?;
+        }
         let range = Range {
             first: page,
             count: 1,
