@@ -29,6 +29,13 @@
  */
 #define VTMEM_ANSWER_NS		NSEC_PER_SEC
 
+/*
+ * Where the device reaches memory through bounce buffers, they may all be in use for a
+ * moment: by chains of ours that the host is about to answer, or by other devices. A
+ * chain that finds none for so long is not worth waiting for with interrupts off.
+ */
+#define VTMEM_MAP_NS		(100 * NSEC_PER_MSEC)
+
 static bool vtmem_windows = true;
 module_param_named(windows, vtmem_windows, bool, 0444);
 MODULE_PARM_DESC(windows, "One chain for a readahead window or a swap cluster (default Y); N: one for each page, to measure what windows are worth");
@@ -143,6 +150,8 @@ static void vtmem_check_flush(struct vtmem *vt, const struct vtmem_op *op,
  * Queue 0
  */
 
+static bool vtmem_wait_for_maps(struct vtmem *vt, u64 start);
+
 /*
  * Make a batch available, in order, without ringing. Called under the staging
  * lock, which nests outside put_lock. False if the device is broken; the batch
@@ -155,6 +164,7 @@ bool vtmem_put_submit(struct vtmem *vt, struct vtmem_batch *b)
 	struct scatterlist *sgs[2 + VTMEM_BATCH_CHUNKS];
 	unsigned int out = 0, put, nr;
 	int err = -EIO;
+	u64 start;
 
 	ctl->req.nr_ops = cpu_to_le32(b->nr_ops);
 	ctl->req.flags = 0;
@@ -174,11 +184,14 @@ bool vtmem_put_submit(struct vtmem *vt, struct vtmem_batch *b)
 		    sizeof(ctl->resp) + b->nr_ops * sizeof(ctl->results[0]));
 	sgs[out] = &resp;
 
-	spin_lock(&vt->put_lock);
-	if (!vtmem_broken(vt))
-		err = virtqueue_add_sgs(vt->vq[VTMEM_QUEUE_PUT], sgs, out, 1, b,
-					GFP_ATOMIC);
-	spin_unlock(&vt->put_lock);
+	start = ktime_get_mono_fast_ns();
+	do {
+		spin_lock(&vt->put_lock);
+		if (!vtmem_broken(vt))
+			err = virtqueue_add_sgs(vt->vq[VTMEM_QUEUE_PUT], sgs,
+						out, 1, b, GFP_ATOMIC);
+		spin_unlock(&vt->put_lock);
+	} while (err == -ENOMEM && vtmem_wait_for_maps(vt, start));
 
 	if (err) {
 		/* The ring holds every batch there is (vtmem_staging_init). */
@@ -284,6 +297,19 @@ bool vtmem_reap(struct vtmem *vt)
 	}
 }
 
+/*
+ * No bounce buffer for a chain: have the host answer what it has, and take that. Any
+ * context, a staging lock or get_lock held. False: it has been long enough since start.
+ */
+static bool vtmem_wait_for_maps(struct vtmem *vt, u64 start)
+{
+	vtmem_put_notify(vt);
+	if (!vtmem_reap(vt))
+		udelay(5);
+	return !vtmem_broken(vt) &&
+	       ktime_get_mono_fast_ns() - start < VTMEM_MAP_NS;
+}
+
 static void vtmem_put_callback(struct virtqueue *vq)
 {
 	vtmem_reap(vq->vdev->priv);
@@ -361,8 +387,11 @@ int vtmem_sync_run(struct vtmem *vt)
 	sg_set_buf(&vt->get_in[0], &ctl->resp,
 		   sizeof(ctl->resp) + nr * sizeof(ctl->results[0]));
 
+	start = ktime_get_mono_fast_ns();
 	sg_mark_end(last);
-	err = virtqueue_add_sgs(vq, sgs, 1, 1, vt, GFP_ATOMIC);
+	do {
+		err = virtqueue_add_sgs(vq, sgs, 1, 1, vt, GFP_ATOMIC);
+	} while (err == -ENOMEM && vtmem_wait_for_maps(vt, start));
 	sg_unmark_end(last);
 	if (err) {
 		vtmem_break(vt, "queue 1 takes no chain");

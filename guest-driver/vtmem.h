@@ -27,9 +27,8 @@
  *   vtmem_mounts_mutex
  *   swap_info_struct.lock, page and i_pages locks  (the kernel's)
  *     vtmem_swap.slot_lock[]
- *       vtmem_staging.lock                        (one at a time)
+ *       vtmem_staging.lock or vtmem.get_lock      (one at a time; queue 1)
  *         vtmem.put_lock                          (queue 0)
- *         vtmem.get_lock                          (queue 1)
  *           vtmem_swap.lock                       (failed batches, deferred bios)
  *             buckets of the presence index, vtmem_swap.ahead.lock,
  *             vtmem_chunks.lock

@@ -23,6 +23,12 @@ pub const CASES: &[Case] = &[
         run: reboot_with_pages,
     },
     Case {
+        name: "driver::bounce_buffers_may_be_short",
+        needs_guests: true,
+        alone: false,
+        run: bounce_buffers,
+    },
+    Case {
         name: "driver::bulk_swap_in_kills_nobody",
         needs_guests: true,
         alone: false,
@@ -130,6 +136,36 @@ fn reboot_with_pages() {
             tools()
         ));
     assert_eq!(run.status(), Some(3), "{}", run.console());
+}
+
+/// Whatever the device is to see is copied to 1 MiB of the guest's memory, which is less than there is under way: who finds no room
+/// there waits for what the host has to be answered.
+fn bounce_buffers() {
+    let run = Guest::new("128M", 2)
+        .ext4_disk(256 * MIB, "none")
+        .empty_disk(256 * MIB, "none")
+        .cmdline("vtmem.data=/dev/vda vtmem.swap=/dev/vdb swiotlb=512,force")
+        .tmem("256M", "staging_kb=4096")
+        .args(&["--tmem-access-platform"])
+        .run(&format!(
+            "{}\
+             files write && files check && files check || exit 1\n\
+             for seed in 1 2; do\n\
+             vtmem-work swap-in --mem {} --rounds 2 --seed $seed & done; wait\n\
+             files check || exit 2\n\
+             [ $(counter broken) = 0 ] && [ $(counter swap_lost) = 0 ] || exit 3\n\
+             echo hits=$(counter hits)\n\
+             echo short=$(dmesg | grep -c 'swiotlb buffer is full')\n\
+             no_complaints || exit 4\n",
+            tools(),
+            64 * MIB
+        ));
+    run.succeeded();
+    assert!(run.number("hits") > 10_000, "{}", run.console());
+    assert!(
+        run.number("short") > 0,
+        "there was always room, so that nobody waited"
+    );
 }
 
 /// Three quarters of the guest's memory go out to swap and are asked for again at once, nine times.

@@ -46,6 +46,8 @@ pub struct Host {
     pub event_fault: EventFault,
     /// Where what a guest asks of its pool is recorded.
     pub tmem_record: Option<PathBuf>,
+    /// For tests.
+    pub access_platform: bool,
 }
 
 /// What became of a machine.
@@ -209,6 +211,7 @@ fn machine_config(host: &Host, vm: &VmConfig, controlled: bool) -> Result<Machin
             let mut tmem = TmemConfig::from(settings);
             tmem.device.event_fault = host.event_fault;
             tmem.record = host.tmem_record.clone();
+            tmem.access_platform = host.access_platform;
             tmem
         }),
         acpi: host.acpi,

@@ -76,6 +76,9 @@ pub struct RunArgs {
     /// `hold-events=PAGES` (each is sent when so many further pages were evicted).
     #[arg(long, value_name = "FAULT", hide = true, requires = "tmem", value_parser = tmem::parse_fault)]
     pub tmem_fault: Option<EventFault>,
+    /// For tests: the guest's driver has memory mapped for the device (VIRTIO_F_ACCESS_PLATFORM).
+    #[arg(long, hide = true, requires = "tmem")]
+    pub tmem_access_platform: bool,
     /// Record what the guest asks of the pool to this file, which is emptied first: 32 bytes for each run of pages
     /// (tmem-device/src/device/record.rs), until they take 32 MiB. `cargo run -p tmem-device --example eviction` reads it.
     #[arg(long, value_name = "FILE")]
@@ -138,6 +141,7 @@ pub fn execute(args: RunArgs) -> Result<ExitCode, CliError> {
         confinement: args.confinement,
         event_fault: args.tmem_fault.unwrap_or_default(),
         tmem_record: args.tmem_record,
+        access_platform: args.tmem_access_platform,
     };
     let source = match (&args.api_socket, &args.api_channel) {
         (Some(path), _) => Some(Source::Socket(Socket::bind(path)?)),

@@ -14,6 +14,7 @@ fn all_that_can_be_said() {
             ..DeviceConfig::default()
         },
         record: None,
+        access_platform: false,
     };
     for (said, expected) in [
         ("size=512M", config(512 << 20, None, Admission::Adaptive)),

@@ -172,6 +172,13 @@ fn arguments(config: &MachineConfig, control: &Control) -> Vec<String> {
     if !config.acpi {
         argv.push("--no-acpi".to_owned());
     }
+    if config
+        .tmem
+        .as_ref()
+        .is_some_and(|tmem| tmem.access_platform)
+    {
+        argv.push("--tmem-access-platform".to_owned());
+    }
     argv
 }
 

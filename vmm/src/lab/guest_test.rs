@@ -30,6 +30,7 @@ fn the_inner_command_line_means_the_same_machine() {
             event_fault: EventFault::Hold(6144),
         },
         record: Some("r".into()),
+        access_platform: true,
     };
     let config = MachineConfig {
         boot: BootSource {
@@ -59,6 +60,7 @@ fn the_inner_command_line_means_the_same_machine() {
     told.device.event_fault = tmem.device.event_fault;
     assert_eq!(run.tmem_record, Some(RECORD.into()));
     told.record = tmem.record.clone();
+    told.access_platform = run.tmem_access_platform;
     let spill = told.spill.as_mut().expect("a spill=");
     // What is asked for outside is checked there.
     assert!(spill.disk.overwrite && spill.disk.path.ends_with("vdc"));

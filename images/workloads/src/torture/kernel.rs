@@ -221,8 +221,6 @@ pub fn ask_block(file: &File) -> io::Result<()> {
 /// What `quotactl` is asked for, of users' quotas.
 #[derive(Clone, Copy, Debug)]
 pub enum Quota {
-    /// What is in memory goes to the file.
-    Sync = 0x80_0001,
     /// Keep them in a file from now on.
     On = 0x80_0002,
     /// No longer.

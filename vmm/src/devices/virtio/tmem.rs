@@ -19,7 +19,7 @@ use tmem_device::device::{
 use tmem_device::pool::{Guest, HostPool};
 use tmem_device::tier::disk::DiskConfig;
 use tmem_device::wire;
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_config::{VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::Queue;
 use vmm_sys_util::epoll::EventSet;
@@ -49,6 +49,9 @@ pub struct TmemConfig {
     pub device: DeviceConfig,
     /// Where what the guest asks of the pool is recorded.
     pub record: Option<PathBuf>,
+    /// For tests: the driver is to reach memory by the guest's DMA interface (VIRTIO_F_ACCESS_PLATFORM), as where a guest's memory is
+    /// encrypted and what the device may see is copied.
+    pub access_platform: bool,
 }
 
 /// What a pool spills to, and what it spills: `spill=` and so on of `--tmem`.
@@ -86,6 +89,7 @@ pub struct Tmem {
     device: Arc<Device>,
     polling: Polling,
     queue_sizes: [u16; wire::NR_QUEUES],
+    access_platform: bool,
     /// What there is while the device is active; vCPUs read it in every get's exit.
     active: RwLock<Option<Active>>,
     worker: Mutex<Worker>,
@@ -121,6 +125,7 @@ impl Tmem {
             device: Arc::new(device),
             polling: Polling::new(config.poll),
             queue_sizes: Device::queue_sizes(),
+            access_platform: config.access_platform,
             active: RwLock::new(None),
             worker: Mutex::new(Worker {
                 thread: WorkerThread::start(
@@ -168,7 +173,10 @@ impl VirtioDevice for Tmem {
     }
 
     fn device_features(&self) -> u64 {
-        self.device.device_features() | 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX
+        self.device.device_features()
+            | 1 << VIRTIO_F_VERSION_1
+            | 1 << VIRTIO_RING_F_EVENT_IDX
+            | u64::from(self.access_platform) << VIRTIO_F_ACCESS_PLATFORM
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
