@@ -372,13 +372,25 @@ impl<M: GuestAddressSpace + Clone + Send + 'static> TmemDevice<M> {
     /// Stops service, drops all pools of the guest and takes back its credit: no key that was put
     /// before can be got after.
     pub fn reset(&self) {
+        self.begin_reset();
+        while !self.drop_leftovers() {}
+    }
+
+    /// The same, as far as a driver can tell; the pages go as [`TmemDevice::drop_leftovers`] is called, from any thread. What they
+    /// take is not promised as credit before.
+    pub fn begin_reset(&self) {
         let mut active = self.lock();
         *active = None;
         self.features.store(0, Ordering::Release);
         *self.driver_memory.lock().expect(NO_PANIC) = [0; 8];
-        self.guest.reset();
+        self.guest.begin_reset();
         self.first_credit
             .store(self.guest.grant_credit().into(), Ordering::Release);
+    }
+
+    /// Takes a turn at dropping what resets have left; whether nothing is left.
+    pub fn drop_leftovers(&self) -> bool {
+        self.guest.drop_leftovers()
     }
 
     /// The figures of this device, and of the pool behind it.

@@ -36,6 +36,17 @@ pub fn indexes(index: u64, count: u64) -> RangeInclusive<u64> {
 }
 
 impl Flush {
+    /// Of all pages of a pool that the guest has no more.
+    pub(super) fn of_pool(pool: u32, kind: PoolKind) -> Self {
+        Flush {
+            what: What::Pool(pool),
+            kind,
+            shard: 0,
+            progress: Progress::default(),
+            flushed: 0,
+        }
+    }
+
     /// Pages that were dropped so far.
     pub fn flushed(&self) -> u64 {
         self.flushed
@@ -77,13 +88,7 @@ impl Guest {
         work::add(work::CALL);
         // An operation that found the pool has ended, none begins. What follows needs no lock for that.
         let kind = self.remove_pool(pool).ok_or(PoolError::NoSuchPool)?;
-        Ok(Flush {
-            what: What::Pool(pool),
-            kind,
-            shard: 0,
-            progress: Progress::default(),
-            flushed: 0,
-        })
+        Ok(Flush::of_pool(pool, kind))
     }
 
     /// Takes one turn of a flush; whether it was the last.

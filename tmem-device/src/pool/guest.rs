@@ -1,12 +1,12 @@
 //! One guest of the pool: its pools, and the only way to its pages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use super::books::Share;
 use super::evictions::Evicted;
-use super::flush::indexes;
+use super::flush::{Flush, indexes};
 use super::key::{Key, ObjectId, ObjectKey, object_words};
 use super::store::Store;
 use super::{BATCH, HostPool, Page, PoolError, PoolKind, work};
@@ -16,6 +16,8 @@ pub struct Guest {
     pub(super) pool: Arc<HostPool>,
     pub(super) store: Arc<Store>,
     pools: RwLock<Pools>,
+    /// What is left of pools that a reset destroyed.
+    leftovers: Mutex<VecDeque<Flush>>,
 }
 
 /// Names one page of a guest.
@@ -68,6 +70,7 @@ impl HostPool {
             pool: Arc::clone(self),
             store,
             pools: RwLock::default(),
+            leftovers: Mutex::default(),
         })
     }
 }
@@ -116,16 +119,46 @@ impl Guest {
 
     /// Drops all pools, and takes back all credit.
     pub fn reset(&self) {
+        self.begin_reset();
+        while !self.drop_leftovers() {}
+    }
+
+    /// The same, for the guest: no page that was put before can be got. The pages themselves go as
+    /// [`Guest::drop_leftovers`] is called.
+    pub fn begin_reset(&self) {
         let mut pools = self
             .pools
             .write()
             .expect("no thread panics while it holds the pools");
-        while let Some((pool, kind)) = pools.kinds.pop_first() {
-            self.pool.flush_pool(&self.store, pool, kind);
-        }
-        self.pool.arena.trim();
+        let kinds = std::mem::take(&mut pools.kinds);
+        drop(pools);
+        // Pools without a page leave nothing, or a guest could have many of those remembered.
+        let left = kinds.into_iter().filter(|(pool, _)| {
+            work::add(work::CALL);
+            self.store.sum(|shard| shard.objects.pages_of(*pool)) > 0
+        });
+        self.leftovers()
+            .extend(left.map(|(pool, kind)| Flush::of_pool(pool, kind)));
         self.pool.books.revoke(self.store.guest);
         self.store.evictions.set_wanted(false);
+    }
+
+    /// Takes a turn at dropping what resets have left; whether nothing is left.
+    pub fn drop_leftovers(&self) -> bool {
+        let mut leftovers = self.leftovers();
+        let Some(flush) = leftovers.front_mut() else {
+            return true;
+        };
+        if self.go_on(flush) {
+            leftovers.pop_front();
+        }
+        leftovers.is_empty()
+    }
+
+    fn leftovers(&self) -> MutexGuard<'_, VecDeque<Flush>> {
+        self.leftovers
+            .lock()
+            .expect("no thread panics while it holds what is left")
     }
 
     /// Stores a page, in place of an older one of the same key. After an error the key is absent.

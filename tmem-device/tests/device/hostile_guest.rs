@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tmem_device::device::CALL_WORK;
-use tmem_device::pool::{HostPool, PageName, PoolConfig, PoolKind, work_done};
+use tmem_device::pool::{HostPool, PageName, PoolConfig, PoolError, PoolKind, work_done};
 use tmem_device::wire::{self, PAGE_SIZE};
 
 use super::driver::{ALL_FEATURES, Driver, Request};
@@ -35,6 +35,8 @@ struct Calls {
     work: u64,
     most_work: u64,
     longest: Duration,
+    /// As it passes, whoever else has the processor.
+    longest_wall: Duration,
     all: Duration,
 }
 
@@ -51,6 +53,11 @@ impl Hostile {
     /// A guest with so many pages, half of them in one object and the others in objects of their own.
     fn new(pages: u64) -> Self {
         let pool = HostPool::new(PoolConfig::new(pages * 120).with_secret_seed());
+        Hostile::of(pool, pages)
+    }
+
+    /// One of this pool.
+    fn of(pool: Arc<HostPool>, pages: u64) -> Self {
         let mut driver = Driver::new(&pool, ALL_FEATURES);
         let id = driver.new_pool(wire::POOL_EPHEMERAL);
         let guest = driver.device.guest();
@@ -81,12 +88,13 @@ impl Hostile {
         let answer = self.driver.submit(wire::QUEUE_GET, &get);
         let (mut calls, mut in_exit) = (Calls::default(), true);
         loop {
-            let (before, start) = (work_done(), thread_time());
+            let (before, start, began) = (work_done(), thread_time(), Instant::now());
             let served = match std::mem::take(&mut in_exit) {
                 true => self.driver.device.serve_get_queue(),
                 false => self.driver.device.serve_put_queue(),
             };
             let took = thread_time() - start;
+            calls.longest_wall = calls.longest_wall.max(began.elapsed());
             let work = work_done() - before;
             calls.count += 1;
             calls.work += work;
@@ -116,6 +124,7 @@ impl Hostile {
         );
         self.calls.count += calls.count;
         self.calls.longest = self.calls.longest.max(calls.longest);
+        self.calls.longest_wall = self.calls.longest_wall.max(calls.longest_wall);
         self.calls.most_work = self.calls.most_work.max(calls.most_work);
     }
 
@@ -190,6 +199,49 @@ fn no_call_does_more_than_a_bounded_part_of_what_a_guest_asks_for() {
     assert!(hostile.calls.count > 50, "nothing took turns");
 }
 
+impl Hostile {
+    /// Resets the device; what the longest call came to, of this and of those that drop what it leaves: work, the processor's time, and
+    /// time as it passes.
+    fn reset(&mut self) -> (u64, Duration, Duration) {
+        let device = &self.driver.device;
+        let mut most = (0, Duration::ZERO, Duration::ZERO);
+        let mut reset = false;
+        loop {
+            let (before, cpu, start) = (work_done(), thread_time(), Instant::now());
+            let ended = if reset {
+                device.drop_leftovers()
+            } else {
+                device.begin_reset();
+                false
+            };
+            most.0 = most.0.max(work_done() - before);
+            most.1 = most.1.max(thread_time() - cpu);
+            most.2 = most.2.max(start.elapsed());
+            if !reset {
+                // Nothing of it can be got, though all of it is there.
+                let guest = device.guest();
+                let got = guest.get(self.id, &[1; _], 0, &mut [0; PAGE_SIZE]);
+                assert_eq!(got, Err(PoolError::NoSuchPool));
+                assert!(self.pool.stats().stored_pages > 0);
+            }
+            reset = true;
+            if ended {
+                return most;
+            }
+        }
+    }
+}
+
+/// A reset is one exit of the guest's, and what it drops goes in turns after it.
+#[test]
+fn a_reset_drops_in_turns() {
+    let mut hostile = Hostile::new(200_000);
+    let (work, ..) = hostile.reset();
+    assert!(work <= CALL_WORK + BEGUN, "{work} units in one call");
+    let stats = hostile.pool.stats();
+    assert_eq!((stats.stored_pages, stats.ephemeral_bytes), (0, 0));
+}
+
 /// An empty pool costs no look at the pages of others.
 #[test]
 fn destroying_an_empty_pool_looks_at_no_page() {
@@ -228,14 +280,20 @@ fn how_long_a_hostile_guest_delays_others() {
             }
             gets
         });
+        let (work, cpu, wall) = hostile.reset();
+        println!(
+            "reset: {work} units at most in one call, the longest {cpu:?}, {wall:?} as time passes"
+        );
+        hostile = Hostile::of(hostile.pool.clone(), 6_000_000);
         hostile.run();
         ended.store(true, Ordering::Relaxed);
         gets.join().expect("no panic")
     });
     gets.sort_unstable();
     println!(
-        "longest call {:?}, {} units at most; of {} gets of another guest: median {:?}, 99.9 % within {:?}, longest {:?}",
+        "longest call {:?}, {:?} as time passes, {} units at most; of {} gets of another guest: median {:?}, 99.9 % within {:?}, longest {:?}",
         hostile.calls.longest,
+        hostile.calls.longest_wall,
         hostile.calls.most_work,
         gets.len(),
         gets[gets.len() / 2],

@@ -27,8 +27,9 @@ const FIFREEZE: libc::c_ulong = 0xc004_5877;
 const FITHAW: libc::c_ulong = 0xc004_5878;
 /// `_IOWR('f', 11, struct fiemap)`.
 const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
-/// Extents whose blocks hold no data of the file yet, or not only, or not as they are read.
-const FIEMAP_ELSEWHERE: u32 = 0x2 | 0x4 | 0x8 | 0x200 | 0x800;
+/// Extents whose blocks hold no data of the file yet, or those of others too, or not as they are read: UNKNOWN, DELALLOC, ENCODED,
+/// DATA_INLINE, UNWRITTEN, SHARED.
+const FIEMAP_ELSEWHERE: u32 = 0x2 | 0x4 | 0x8 | 0x200 | 0x800 | 0x2000;
 /// `_IO(0, 1)`.
 const FIBMAP: libc::c_ulong = 1;
 /// `_IO(0x12, 127)`.
@@ -164,7 +165,7 @@ pub fn freeze(file: &File, frozen: bool) -> io::Result<()> {
     ioctl(file, if frozen { FIFREEZE } else { FITHAW }, &mut 0_i32)
 }
 
-/// Where on the disk a page of the file is; none for a hole, and for what is not written yet.
+/// Where on the disk a page of the file, and of no other, is; none for a hole, and for what is not written yet.
 pub fn block_of(file: &File, page: u32) -> io::Result<Option<u32>> {
     // struct fiemap with room for one extent.
     #[repr(C)]

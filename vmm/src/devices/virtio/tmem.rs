@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -108,6 +109,28 @@ struct Worker {
     thread: WorkerThread<()>,
     /// The way to lead it, while it serves.
     reins: Option<Arc<Reins>>,
+    /// Ends what it does while it does not: it drops what a reset has left.
+    rest: Option<Arc<AtomicBool>>,
+}
+
+impl Worker {
+    /// Has the thread drop what a reset has left, until it is to serve again.
+    fn begin_rest(&mut self, device: Arc<Device>) {
+        let end = Arc::new(AtomicBool::new(false));
+        self.rest = Some(end.clone());
+        self.thread
+            .run(move || while !end.load(Ordering::Relaxed) && !device.drop_leftovers() {});
+    }
+
+    /// The thread is free after this.
+    fn end_rest(&mut self) {
+        if let Some(end) = self.rest.take() {
+            end.store(true, Ordering::Relaxed);
+            if self.thread.wait().is_none() {
+                tracing::error!("the virtio-tmem worker panicked");
+            }
+        }
+    }
 }
 
 impl Tmem {
@@ -135,6 +158,7 @@ impl Tmem {
                     },
                 )?,
                 reins: None,
+                rest: None,
             }),
         })
     }
@@ -222,6 +246,7 @@ impl VirtioDevice for Tmem {
             }
         };
         let mut worker = self.worker();
+        worker.end_rest();
         worker.thread.run(served);
         worker.reins = Some(reins.clone());
         drop(worker);
@@ -239,8 +264,10 @@ impl VirtioDevice for Tmem {
                 tracing::error!("the virtio-tmem worker panicked");
             }
         }
-        drop(worker);
-        self.device.reset();
+        worker.end_rest();
+        // All that a driver can tell is done when this returns; a large pool takes seconds to drop.
+        self.device.begin_reset();
+        worker.begin_rest(self.device.clone());
     }
 
     fn pause(&self) {
@@ -277,6 +304,8 @@ impl VirtioDevice for Tmem {
 impl Drop for Tmem {
     fn drop(&mut self) {
         self.reset();
+        // The rest goes with the guest.
+        self.worker().end_rest();
     }
 }
 
@@ -340,8 +369,9 @@ fn serve(mut manager: EventManager<Service>, id: SubscriberId) {
         if service.awake {
             service.look();
         }
-        // Between any two polls the other doorbells and the stop have their turn.
-        timeout = if service.awake { 0 } else { FOREVER };
+        // Between any two polls, and turns at what a reset has left, the other doorbells and the stop have their turn.
+        let left = !service.device.drop_leftovers();
+        timeout = if service.awake || left { 0 } else { FOREVER };
     }
 }
 
