@@ -3,7 +3,8 @@
  * virtio-tmem guest driver: what its parts share.
  *
  *   main.c        the virtio driver: probe, remove, module parameters
- *   queue.c       descriptor chains on the virtqueues; a device that misbehaves
+ *   vqs.c         the virtqueues as a whole; a device that misbehaves; its events
+ *   queue.c       descriptor chains on queues 0 and 1
  *   staging.c     per-CPU batches of puts and flushes, order per object
  *   chunks.c      memory for their pages
  *   cleancache.c  which pages are put, got and flushed
@@ -200,7 +201,7 @@ static inline bool vtmem_broken(struct vtmem *vt)
 /* main.c */
 extern unsigned int vtmem_flush_ms;
 
-/* queue.c */
+/* vqs.c */
 int vtmem_queues_init(struct vtmem *vt);
 void vtmem_queues_start(struct vtmem *vt);
 void vtmem_queues_stop(struct vtmem *vt);
@@ -210,9 +211,12 @@ void vtmem_queues_exit(struct vtmem *vt);
 u64 vtmem_queues_bytes(struct vtmem *vt);
 void vtmem_break(struct vtmem *vt, const char *why);
 void vtmem_wait_reset(struct vtmem *vt);
+
+/* queue.c */
 void vtmem_fill_op(struct vtmem_op *op, u16 type, const struct vtmem_key *key,
 		   u64 arg);
 bool vtmem_put_submit(struct vtmem *vt, struct vtmem_batch *b);
+void vtmem_put_callback(struct virtqueue *vq);
 void vtmem_put_notify(struct vtmem *vt);
 bool vtmem_reap(struct vtmem *vt);
 void vtmem_drain(struct vtmem *vt);
