@@ -136,6 +136,8 @@ fn what_the_rules_are_there_to_forbid_is_forbidden() {
     let openat = |flags: i32| [libc::SYS_openat, fd, 0, flags.into(), 0, 0];
     let mmap = |protection: i32| [libc::SYS_mmap, 0, 4096, protection.into(), map, fd];
     let mprotect = |protection: i32| [libc::SYS_mprotect, 0, 0, protection.into(), 0, 0];
+    let madvise = |advice: i32| [libc::SYS_madvise, 0, 0, advice.into(), 0, 0];
+    let fallocate = |mode: i32| [libc::SYS_fallocate, fd, mode.into(), 0, 0, 0];
     type Case<'a> = ([i64; 6], &'a dyn Fn(&Thread) -> bool);
     let cases: &[Case] = &[
         (mmap(libc::PROT_EXEC), &nobody),
@@ -145,6 +147,13 @@ fn what_the_rules_are_there_to_forbid_is_forbidden() {
         ),
         (mprotect(libc::PROT_EXEC), &nobody),
         (mprotect(libc::PROT_READ | libc::PROT_EXEC), &nobody),
+        (madvise(libc::MADV_DODUMP), &nobody),
+        (madvise(libc::MADV_HWPOISON), &nobody),
+        (madvise(libc::MADV_SOFT_OFFLINE), &nobody),
+        (madvise(-1), &nobody),
+        (fallocate(libc::FALLOC_FL_PUNCH_HOLE), &nobody),
+        (fallocate(libc::FALLOC_FL_COLLAPSE_RANGE), &nobody),
+        (fallocate(libc::FALLOC_FL_KEEP_SIZE), &nobody),
         // KVM_RUN; KVM_CREATE_VM, KVM_CREATE_VCPU, KVM_SET_USER_MEMORY_REGION.
         (ioctl(0xae80), &is_vcpu),
         (ioctl(0xae01), &nobody),

@@ -64,7 +64,6 @@ const COMMON: &[i64] = &[
     libc::SYS_futex,
     // The keys of hash tables.
     libc::SYS_getrandom,
-    libc::SYS_madvise,
     libc::SYS_mremap,
     libc::SYS_munmap,
     libc::SYS_process_madvise,
@@ -166,6 +165,7 @@ impl Thread {
         // Memory, but none that could be executed.
         calls.push(unless(libc::SYS_mmap, 2, libc::PROT_EXEC as u64));
         calls.push(unless(libc::SYS_mprotect, 2, libc::PROT_EXEC as u64));
+        calls.push(advise());
         if cfg!(debug_assertions) {
             // Rust's library then looks whether what it closes is open.
             calls.push(only(libc::SYS_fcntl, 1, libc::F_GETFD as u64));
@@ -237,7 +237,9 @@ impl Thread {
             // Cleaning reads what it writes elsewhere.
             Thread::Spill => {
                 calls.extend(READ_SPILLED.iter().map(|&number| any(number)));
-                &[libc::SYS_fallocate, libc::SYS_pwrite64]
+                // Room for more; nothing else is done to files by it.
+                calls.push(only(libc::SYS_fallocate, 1, 0));
+                &[libc::SYS_pwrite64]
             }
             Thread::SpillLate => READ_SPILLED,
             Thread::Resize => &[],
@@ -302,13 +304,36 @@ fn of_length(
     operator: SeccompCmpOp,
     value: u64,
 ) -> Call {
-    let rule = SeccompCondition::new(argument, length, operator, value)
-        .and_then(|condition| SeccompRule::new(vec![condition]))
-        .expect("an argument that there is, and a condition");
+    all_of(number, &[(argument, length, operator, value)])
+}
+
+/// Only when all of these hold.
+fn all_of(number: i64, conditions: &[(u8, SeccompCmpArgLen, SeccompCmpOp, u64)]) -> Call {
+    let conditions = conditions.iter().cloned();
+    let rule = conditions
+        .map(|(argument, length, operator, value)| {
+            SeccompCondition::new(argument, length, operator, value)
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .and_then(SeccompRule::new)
+        .expect("arguments that there are, and conditions");
     Call {
         number,
         rule: Some(rule),
     }
+}
+
+/// What memory is good for, or that it is not needed; not that it is broken, by which a page of the host is lost, nor that it goes into a
+/// core dump after all.
+fn advise() -> Call {
+    let advice = |operator, advice: i32| (2, SeccompCmpArgLen::Dword, operator, advice as u64);
+    all_of(
+        libc::SYS_madvise,
+        &[
+            advice(SeccompCmpOp::Lt, libc::MADV_HWPOISON),
+            advice(SeccompCmpOp::Ne, libc::MADV_DODUMP),
+        ],
+    )
 }
 
 /// Signals to threads of this process, and to no other one's.
