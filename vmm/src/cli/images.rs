@@ -73,7 +73,7 @@ struct BuildArgs {
     #[arg(long = "module", value_name = "NAME")]
     guest_modules: Vec<String>,
     /// Build the driver without one of its precautions.
-    #[arg(long, value_name = "NAME", hide = true, value_parser = PossibleValuesParser::new(mutations::BY_TESTS))]
+    #[arg(long, value_name = "NAME", hide = true, value_parser = PossibleValuesParser::new(mutations::all()))]
     mutate: Option<String>,
     /// Also build the data disk for guests with this much memory, in MiB.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1 << 20))]

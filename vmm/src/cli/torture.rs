@@ -77,6 +77,9 @@ pub struct TortureArgs {
     /// with fault injection, as --debug-kernel has.
     #[arg(long, conflicts_with_all = ["mutate", "script"])]
     faults: bool,
+    /// Fail when a task is blocked for so many seconds [default: the kernel's, 120].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    blocked: Option<u32>,
     /// Load the driver without its cleancache: file pages are not kept.
     #[arg(long)]
     no_cleancache: bool,
@@ -117,6 +120,7 @@ pub fn execute(args: TortureArgs) -> Result<ExitCode, CliError> {
         accel: args.accel.resolve(),
         cleancache: !args.no_cleancache,
         swap: !args.no_swap,
+        blocked: args.blocked,
         script: args.script,
         faults: args.faults,
     };

@@ -64,6 +64,8 @@ pub struct Settings {
     pub swap: bool,
     /// Operations to do instead of random ones.
     pub script: Option<PathBuf>,
+    /// How many seconds a task may be blocked before the kernel complains; without, as the kernel is made.
+    pub blocked: Option<u32>,
     /// Whether allocations and requests of the driver fail at random; the debug kernel can do that.
     pub faults: bool,
 }
@@ -76,8 +78,11 @@ impl Settings {
         } else {
             ""
         };
+        let blocked = self.blocked.map_or_else(String::new, |seconds| {
+            format!("echo {seconds} >/proc/sys/kernel/hung_task_timeout_secs\n")
+        });
         format!(
-            "vtmem-work torture --dir /data/torture --volume /data --seconds {} --seed {} --mem {} --faults {}{script}\n\
+            "{blocked}vtmem-work torture --dir /data/torture --volume /data --seconds {} --seed {} --mem {} --faults {}{script}\n\
              status=$?\n\
              grep . /sys/kernel/debug/virtio_tmem/puts /sys/kernel/debug/virtio_tmem/hits | sed 's/^.*virtio_tmem./{}/'\n\
              exit $status\n",

@@ -52,6 +52,12 @@ pub const UNDER_PRESSURE: [&str; 1] = ["plug"];
 /// them.
 pub const BY_TESTS: [&str; 2] = ["dax", "suspend"];
 
+/// The names of all of them.
+pub fn all() -> impl Iterator<Item = &'static str> {
+    let coherence = MUTATIONS.iter().map(|mutation| mutation.name);
+    coherence.chain(UNDER_PRESSURE).chain(BY_TESTS)
+}
+
 /// The mutation called `name`.
 pub fn find(name: &str) -> Option<Mutation> {
     MUTATIONS.into_iter().find(|mutation| mutation.name == name)
