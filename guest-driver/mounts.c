@@ -248,6 +248,15 @@ void vtmem_mount_offer(struct super_block *sb)
 		vtmem_mount_set(sb, true, false);
 }
 
+/* Under vtmem_mounts_lock. Its pool, if there is one, is out of use. */
+static void vtmem_mount_retire(struct vtmem_mount *m)
+{
+	if (m->state != VTMEM_MOUNT_READY)
+		return;
+	m->state = VTMEM_MOUNT_RETIRED;
+	queue_work(vtmem_mounts_vt->wq, &m->work);
+}
+
 /*
  * The device is changed behind the file systems on it: forget all. The pools are out
  * of use when this returns. @again: new ones are made; else not before somebody asks for
@@ -269,10 +278,7 @@ void vtmem_mount_retire_bdev(struct block_device *bdev, bool again)
 			if (m->state == VTMEM_MOUNT_PENDING)
 				m->state = VTMEM_MOUNT_OFF;
 		}
-		if (m->state != VTMEM_MOUNT_READY)
-			continue;
-		m->state = VTMEM_MOUNT_RETIRED;
-		queue_work(vtmem_mounts_vt->wq, &m->work);
+		vtmem_mount_retire(m);
 	}
 	spin_unlock_irqrestore(&vtmem_mounts_lock, flags);
 }
@@ -374,10 +380,7 @@ void vtmem_mounts_pause(void)
 	list_for_each_entry(m, &vtmem_mounts_list, list) {
 		if (m->state == VTMEM_MOUNT_PENDING)
 			m->state = VTMEM_MOUNT_OFF;
-		if (m->state != VTMEM_MOUNT_READY)
-			continue;
-		m->state = VTMEM_MOUNT_RETIRED;
-		queue_work(vtmem_mounts_vt->wq, &m->work);
+		vtmem_mount_retire(m);
 	}
 	spin_unlock_irq(&vtmem_mounts_lock);
 	list_for_each_entry(m, &vtmem_mounts_list, list)

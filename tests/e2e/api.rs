@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::Case;
-use crate::host::{binary, eventually, vtmem};
+use crate::host::{binary, eventually, guest_image, vtmem};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -95,21 +95,6 @@ impl Drop for Controlled {
     }
 }
 
-/// Kernel and initial file system of the default guest.
-fn guest() -> (String, String) {
-    let built = vtmem(&["images", "build"]);
-    let of = |name: &str| {
-        let line = built
-            .stdout
-            .lines()
-            .find_map(|line| line.strip_prefix(name));
-        line.unwrap_or_else(|| panic!("no {name} in {}", built.stdout))
-            .trim()
-            .to_owned()
-    };
-    (of("guest kernel"), of("guest initrd"))
-}
-
 /// A disk with a script, which a guest runs as `sh /dev/vda`.
 fn script(dir: &Path, text: &str) -> PathBuf {
     let path = dir.join("script");
@@ -120,7 +105,7 @@ fn script(dir: &Path, text: &str) -> PathBuf {
 }
 
 fn the_script_in_the_docs_works() {
-    let (kernel, initrd) = guest();
+    let (kernel, initrd) = guest_image(&[]);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let disk = dir.path().join("data");
     // Files that do not compress and their sums, read over and over: each sum has to be right, whatever happens to the pool.
@@ -189,7 +174,7 @@ fn metrics_say_what_marks_say() {
     File::create(&target)
         .and_then(|f| f.set_len(1 << 20))
         .expect("a disk");
-    let (kernel, initrd) = guest();
+    let (kernel, initrd) = guest_image(&[]);
     let mut controlled = Controlled::start(&[
         "--kernel",
         &kernel,

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::Case;
-use crate::host::{Finished, binary, eventually, vtmem};
+use crate::host::{Finished, binary, eventually, guest_image, vtmem};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -37,14 +37,7 @@ pub const CASES: &[Case] = &[
 /// Runs a script on the lab's host, with the default guest's files in /in and a guest's options in $guest: two vCPUs, a disk of each
 /// kind, and tmem under a governor.
 fn on_the_labs_host(script: &str) -> Finished {
-    let images = vtmem(&["images", "build"]);
-    let place = |what: &str| {
-        let line = images
-            .stdout
-            .lines()
-            .find_map(|line| line.strip_prefix(what));
-        line.expect("built before the tests").trim().to_owned()
-    };
+    let (kernel, initrd) = guest_image(&[]);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let disk = dir.path().join("disk");
     let file = fs::File::create(&disk).expect("create the disk");
@@ -68,9 +61,9 @@ fn on_the_labs_host(script: &str) -> Finished {
         "--null-disk",
         "name=nullb0,size=16M",
         "--file",
-        &format!("{}:/in/kernel", place("guest kernel")),
+        &format!("{kernel}:/in/kernel"),
         "--file",
-        &format!("{}:/in/initrd", place("guest initrd")),
+        &format!("{initrd}:/in/initrd"),
         "--",
         "sh",
         "-c",

@@ -125,6 +125,24 @@ pub fn prepare_guests() -> Result<(), String> {
     }
 }
 
+/// Kernel and initial file system of the guest that the tests use, whose kernel loads `modules` too.
+pub fn guest_image(modules: &[&str]) -> (String, String) {
+    let mut args = vec!["images", "build"];
+    args.extend(modules.iter().flat_map(|module| ["--module", module]));
+    let built = vtmem(&args);
+    assert_eq!(built.status, Some(0), "{}", built.stderr);
+    let of = |what: &str| {
+        let line = built
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix(what));
+        line.unwrap_or_else(|| panic!("no {what} in {}", built.stdout))
+            .trim()
+            .to_owned()
+    };
+    (of("guest kernel"), of("guest initrd"))
+}
+
 /// Holds an exclusive lock on `path` until dropped, as another VMM would.
 pub fn hold_exclusive_lock(path: &Path) -> File {
     let file = File::options()
@@ -213,20 +231,8 @@ impl Guest {
 
     /// Has the guest's kernel load `modules` too.
     pub fn modules(self, modules: &[&str]) -> Self {
-        let mut args = vec!["images", "build"];
-        args.extend(modules.iter().flat_map(|module| ["--module", module]));
-        let built = vtmem(&args);
-        assert_eq!(built.status, Some(0), "{}", built.stderr);
-        let path = |what: &str| {
-            let line = built
-                .stdout
-                .lines()
-                .find_map(|line| line.strip_prefix(what));
-            line.unwrap_or_else(|| panic!("no {what} in {}", built.stdout))
-                .trim()
-        };
-        let (kernel, initrd) = (path("guest kernel"), path("guest initrd"));
-        self.args(&["--kernel", kernel, "--initrd", initrd])
+        let (kernel, initrd) = guest_image(modules);
+        self.args(&["--kernel", &kernel, "--initrd", &initrd])
     }
 
     /// Adds kernel parameters.
