@@ -349,6 +349,8 @@ void vtmem_mounts_start(void)
 {
 	spin_lock_irq(&vtmem_mounts_lock);
 	vtmem_mounts_started = true;
+	/* It may have gone in the middle of a suspend. */
+	vtmem_mounts_paused = false;
 	spin_unlock_irq(&vtmem_mounts_lock);
 }
 

@@ -238,7 +238,7 @@ u64 vtmem_queues_bytes(struct vtmem *vt)
 	u64 bytes = sizeof(*vt->get_ctl) + VTMEM_NR_EVENTS * PAGE_SIZE;
 	unsigned int i;
 
-	for (i = 0; i < VTMEM_NR_QUEUES; i++)
+	for (i = 0; i < VTMEM_NR_QUEUES && !vt->no_queues; i++)
 		bytes += vring_size(virtqueue_get_vring_size(vt->vq[i]),
 				    PAGE_SIZE);
 	return bytes;
