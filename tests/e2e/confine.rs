@@ -124,10 +124,12 @@ fn every_thread_is_confined() {
 fn a_guest_makes_no_call_that_is_not_listed() {
     let done = on_the_labs_host(
         "cat >/tmp/script <<'END'
-mkdir -p /mnt; mount -t ext4 /dev/vda /mnt || exit 1
+mkdir -p /mnt /hog; mount -t ext4 /dev/vda /mnt && mount -t tmpfs -o size=60m hog /hog || exit 1
 for round in 1 2 3; do
-    dd if=/dev/urandom of=/mnt/file bs=1M count=20 2>/dev/null || exit 1
-    md5sum /mnt/file >/mnt/sum; sync; echo 3 >/proc/sys/vm/drop_caches; md5sum -c /mnt/sum >/dev/null || exit 1
+    dd if=/dev/urandom of=/mnt/file bs=1M count=40 2>/dev/null || exit 1
+    md5sum /mnt/file >/mnt/sum; sync
+    # What else is in memory makes way.
+    dd if=/dev/zero of=/hog/file bs=1M count=50 2>/dev/null; rm /hog/file; md5sum -c /mnt/sum >/dev/null || exit 1
 done
 dd if=/dev/zero of=/dev/vdb bs=64k count=64 conv=fsync 2>/dev/null || exit 1
 dd if=/dev/vdc of=/dev/null bs=64k 2>/dev/null || exit 1
@@ -193,11 +195,11 @@ fn nobody_is_served_by_a_thread_without_a_filter() {
 fn no_request_makes_a_call_that_is_not_listed() {
     let done = on_the_labs_host(
         "cat >/tmp/script <<'END'
-mkdir -p /mnt; mount -t ext4 /dev/vda /mnt || exit 1
+mkdir -p /mnt /hog; mount -t ext4 /dev/vda /mnt && mount -t tmpfs -o size=60m hog /hog || exit 1
 echo is-up
 while :; do
-    dd if=/dev/urandom of=/mnt/file bs=1M count=20 2>/dev/null; sync
-    echo 3 >/proc/sys/vm/drop_caches; md5sum /mnt/file >/dev/null
+    dd if=/dev/urandom of=/mnt/file bs=1M count=40 2>/dev/null; sync
+    dd if=/dev/zero of=/hog/file bs=1M count=50 2>/dev/null; rm /hog/file; md5sum /mnt/file >/dev/null
 done
 END
          dd if=/tmp/script of=/tmp/disk bs=4096 conv=sync 2>/dev/null
