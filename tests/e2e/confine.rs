@@ -196,11 +196,12 @@ fn no_request_makes_a_call_that_is_not_listed() {
     let done = on_the_labs_host(
         "cat >/tmp/script <<'END'
 mkdir -p /mnt /hog; mount -t ext4 /dev/vda /mnt && mount -t tmpfs -o size=60m hog /hog || exit 1
-echo is-up
-while :; do
+work() {
     dd if=/dev/urandom of=/mnt/file bs=1M count=40 2>/dev/null; sync
     dd if=/dev/zero of=/hog/file bs=1M count=50 2>/dev/null; rm /hog/file; md5sum /mnt/file >/dev/null
-done
+}
+work; echo is-up
+while :; do work; done
 END
          dd if=/tmp/script of=/tmp/disk bs=4096 conv=sync 2>/dev/null
          work='console=ttyS0 quiet vtmem.tmem=1 vtmem.exec=\"sh /dev/vdb\"'
