@@ -23,16 +23,11 @@
 /*
  * A conforming device has answered when the doorbell returns. One that serves
  * queue 1 from a thread still works, slowly; one that does not answer for this
- * long is given up.
+ * long is given up. Nor is there more time to find room for a chain where the device
+ * reaches memory through bounce buffers: they may all be in use for a moment, by chains of
+ * ours that the host is about to answer, or by other devices.
  */
 #define VTMEM_ANSWER_NS		NSEC_PER_SEC
-
-/*
- * Where the device reaches memory through bounce buffers, they may all be in use for a
- * moment: by chains of ours that the host is about to answer, or by other devices. A
- * chain that finds none for so long is not worth waiting for with interrupts off.
- */
-#define VTMEM_MAP_NS		(100 * NSEC_PER_MSEC)
 
 static bool vtmem_windows = true;
 module_param_named(windows, vtmem_windows, bool, 0444);
@@ -259,7 +254,7 @@ static bool vtmem_wait_for_maps(struct vtmem *vt, u64 start)
 	if (!vtmem_reap(vt))
 		udelay(5);
 	return !vtmem_broken(vt) &&
-	       ktime_get_mono_fast_ns() - start < VTMEM_MAP_NS;
+	       ktime_get_mono_fast_ns() - start < VTMEM_ANSWER_NS;
 }
 
 void vtmem_put_callback(struct virtqueue *vq)
