@@ -203,7 +203,8 @@ fn bulk_swap_in() {
 /// missing of the guest's memory, and what the driver says itself.
 fn takes_little_memory() {
     const MEMORY: u64 = 256 * MIB;
-    // Free pages on the lists of eight CPUs, up to 2 MiB, are not in MemAvailable, and how many there are is chance.
+    // Free pages on the lists of eight CPUs, up to 2 MiB, are not in MemAvailable, and how many there are is chance. What else
+    // the guest does takes some for a moment: the most of several looks counts, with the driver and without.
     let run = Guest::new("256M", 8)
         .empty_disk(MEMORY, "none")
         .tmem("256M", "")
@@ -211,7 +212,7 @@ fn takes_little_memory() {
             "{}\
              available() {{\n\
              best=0\n\
-             for look in 1 2 3; do\n\
+             for look in 1 2; do\n\
              echo 3 >/proc/sys/vm/drop_caches; sleep 1\n\
              echo 1 >/proc/sys/vm/stat_refresh\n\
              now=$(sed -n 's/MemAvailable: *\\([0-9]*\\).*/\\1/p' /proc/meminfo)\n\
@@ -220,10 +221,17 @@ fn takes_little_memory() {
              done\n\
              echo $best\n\
              }}\n\
+             best_without=0; best_with=0\n\
+             for round in 1 2 3; do\n\
              rmmod virtio_tmem || exit 1\n\
-             echo without=$(available)\n\
+             now=$(available); echo round $round without $now\n\
+             [ $now -le $best_without ] || best_without=$now\n\
              insmod /modules/virtio_tmem.ko swap_lower=/dev/vda || exit 2\n\
-             echo with=$(available)\n\
+             now=$(available); echo round $round with $now\n\
+             [ $now -le $best_with ] || best_with=$now\n\
+             done\n\
+             echo without=$best_without\n\
+             echo with=$best_with\n\
              rest=$(counter memory_bytes); echo rest=$rest\n\
              mkswap /dev/vtmemswap0 >/dev/null && swapon /dev/vtmemswap0 || exit 3\n\
              for cpu in 1 2 3 4 5 6 7 8; do\n\
@@ -258,7 +266,8 @@ fn takes_little_memory() {
     let bound = MEMORY / 100;
     assert!(
         missing + most - rest <= bound,
-        "{missing} bytes less were available with the driver, {} more while it was busy, {bound} at most",
-        most - rest
+        "{missing} bytes less were available with the driver, {} more while it was busy, {bound} at most:\n{}",
+        most - rest,
+        run.console()
     );
 }
