@@ -205,6 +205,7 @@ fn takes_little_memory() {
     const MEMORY: u64 = 256 * MIB;
     // Free pages on the lists of eight CPUs, up to 2 MiB, are not in MemAvailable, and how many there are is chance. What else
     // the guest does takes some for a moment: the most of several looks counts, with the driver and without.
+    // Round 0 is not counted: what the kernel's caches keep after it they keep without the driver too.
     let run = Guest::new("256M", 8)
         .empty_disk(MEMORY, "none")
         .tmem("256M", "")
@@ -222,13 +223,14 @@ fn takes_little_memory() {
              echo $best\n\
              }}\n\
              best_without=0; best_with=0\n\
-             for round in 1 2 3; do\n\
+             for round in 0 1 2 3; do\n\
              rmmod virtio_tmem || exit 1\n\
              now=$(available); echo round $round without $now\n\
              [ $now -le $best_without ] || best_without=$now\n\
              insmod /modules/virtio_tmem.ko swap_lower=/dev/vda || exit 2\n\
              now=$(available); echo round $round with $now\n\
              [ $now -le $best_with ] || best_with=$now\n\
+             [ $round -gt 0 ] || {{ best_without=0; best_with=0; }}\n\
              done\n\
              echo without=$best_without\n\
              echo with=$best_with\n\
